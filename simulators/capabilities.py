@@ -1,0 +1,363 @@
+"""What a substrate can do for a rule, and the frozen records that pass between them.
+
+A rule asks for capabilities and traits by name; an instance of a substrate lists what it has. Legality is decided by
+those names alone. The protocols below serve type checkers and the conformance tests.
+
+Everything that crosses between a rule and a substrate is an array, a number, a string or a frozen record of them, so
+that any substrate can be reached over a wire. Calls are synchronous and batch-first. Nothing returned shares memory
+with a substrate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inmaterio.devices.ledger import Ledger
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+
+Array = NDArray[Any]
+"""Real or complex numbers."""
+
+Samples = NDArray[np.int64]
+"""Index of each row of a batch in its data set: noise is drawn for the sample, not for its place in the batch."""
+
+CAPABILITIES = (
+    "Forward",  # outputs for inputs, one read each
+    "ReadStates",  # every layer or node can be read, not only the output
+    "LocalGain",  # slope of each node's response at its operating point
+    "InjectInput",  # a drive added to the input
+    "InjectNode",  # a known drive added at inner nodes
+    "PerturbParameters",  # a temporary change of parameters
+    "Relaxing",  # settles, with an optional nudge, from an optional start
+    "ClampOutput",  # settles with the outputs held at given values
+    "LocalContrast",  # dE/dtheta from measured states
+    "Pullback",  # dF/dtheta contracted with a measured vector
+    "Transpose",  # each coupling can be driven backwards
+    "Feedback",  # separate feedback couplings
+    "Adjoint",  # reciprocity or time reversal gives dL/dtheta
+    "Twin",  # differentiable torch model from nominal data and requested values
+    "Spiking",  # spikes in, spikes out
+    "LinearSolving",  # equilibrates to the solution of a linear system
+    "Program",  # parameters can be written
+    "ReadBack",  # parameters can be read, noisily, at a cost
+)
+"""Names a substrate may list in `capabilities`."""
+
+TRAITS = (
+    "linear",
+    "reciprocal",  # one device serves both directions of a coupling
+    "symmetric",  # both directions of a coupling are asked to hold the same value, up to a known gain per layer
+    "lossless",
+    "time-reversible",
+    "gradient-flow",  # the states descend an energy
+    "holomorphic",
+    "monotone",
+)
+"""Names a substrate may list in `traits`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What one parameter is; never its values, which come back only through `ReadBack`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        A coupling is (to, from), as in ``torch.nn.Linear``.
+    unit : str
+        SI unit, or ``"1"``.
+    low, high : float
+        Range that can be written; values outside are clipped by the device.
+    layer : int
+        Depth of the layer it drives, 1 for the first.
+    readout : bool
+        Whether it drives the output layer: what a readout-only control still trains.
+    """
+
+    shape: tuple[int, ...]
+    unit: str = "1"
+    low: float = -np.inf
+    high: float = np.inf
+    layer: int = 1
+    readout: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where data enters or leaves: size per sample, unit and the range it takes."""
+
+    size: int
+    unit: str
+    low: float
+    high: float
+
+
+LOSSES = ("mse", "cross_entropy")
+"""Losses a nudge can belong to: mse is C = 1/2 |s - y|^2 per sample, cross_entropy the sum of -y ln s - (1-y) ln(1-s)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Nudge:
+    """A weak pull of the outputs down the gradient of a loss.
+
+    Attributes
+    ----------
+    loss : str
+        One of `LOSSES`.
+    target : ndarray, shape (batch, outputs)
+        In units of the output.
+    beta : float or complex
+        Strength; the total energy is F = E + beta C. Positive beta pulls towards the target.
+
+    Raises
+    ------
+    InputError
+        When the loss is unknown or beta is zero or not finite.
+    """
+
+    loss: str
+    target: Array
+    beta: float | complex
+
+    def __post_init__(self) -> None:
+        check_name("loss", self.loss, LOSSES)
+        if not np.isfinite(self.beta) or self.beta == 0:
+            raise InputError(f"beta is {self.beta}; expected a finite number other than 0")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clamp:
+    """Outputs held at given values, shape (batch, outputs), in units of the output."""
+
+    target: Array
+
+
+Start = Literal["rest", "last", "free"] | tuple[Array, ...]
+"""Where a settling begins: ``"rest"`` all nodes at activity 0, ``"last"`` wherever the substrate is, ``"free"`` the held
+copy of the last settling without nudge (sample-and-hold), or states driven in, one array (batch, width) per layer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """What is measured when a network has settled.
+
+    Attributes
+    ----------
+    states : tuple of ndarray, each (batch, width)
+        Measured state of every layer after the input, output last.
+    residual : ndarray, shape (batch,)
+        Largest change of any node in the last update, per sample, in units of activity.
+    steps : int
+        Updates of the whole network that were made.
+    tolerance : float or None
+        What the residual was asked to reach; None when a number of steps was asked for.
+    record : tuple of ndarray, each (steps, batch, width)
+        Measured trajectory when it was asked for; otherwise empty.
+    """
+
+    states: tuple[Array, ...]
+    residual: NDArray[np.float64]
+    steps: int
+    tolerance: float | None = None
+    record: tuple[Array, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """Ask for these values."""
+
+    values: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Add:
+    """Ask for the present values plus these."""
+
+    values: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outer:
+    """scale * mean over b of left[b] (x) right[b], unconjugated: as an estimate, or as a request to add it.
+
+    Attributes
+    ----------
+    left : ndarray, shape (batch, to)
+    right : ndarray, shape (batch, from)
+    scale : float
+    """
+
+    left: Array
+    right: Array
+    scale: float = 1.0
+
+    def dense(self) -> Array:
+        """The (to, from) array."""
+        return np.asarray((self.scale / len(self.left)) * (self.left.T @ self.right))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates `dense` takes on a digital host."""
+        return int(self.left.size * self.right.shape[1])
+
+
+Estimate = Array | Outer
+"""Estimated gradient of the batch-mean loss with respect to one parameter."""
+
+Request = Write | Add | Outer
+
+
+class Substrate(Protocol):
+    """What every substrate has.
+
+    `oracle()` is the exact model: called by tests and by experiments that compare gradients, never by a rule.
+    """
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...
+    @property
+    def traits(self) -> frozenset[str]: ...
+    @property
+    def parameters(self) -> Mapping[str, Parameter]: ...
+    @property
+    def ports(self) -> Mapping[str, Port]: ...
+    @property
+    def clock_s(self) -> float: ...
+    @property
+    def ledger(self) -> Ledger: ...
+
+    def attach(self, ledger: Ledger, role: str) -> None:
+        """Count events in this ledger, under this role, from now on."""
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass: drift acts, static power is counted."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Hidden state and clock as arrays, numbers and strings: what a checkpoint keeps. The ledger is kept apart."""
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot, to the same bits."""
+
+    def oracle(self) -> Any:
+        """The exact model of this very chip, for tests and probes."""
+
+
+class Forward(Protocol):
+    def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
+        """Outputs (batch, outputs), as measured."""
+
+
+class ReadStates(Protocol):
+    def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
+        """Every layer after the input, output last, as measured."""
+
+
+class Relaxing(Protocol):
+    def settle(
+        self,
+        inputs: Array,
+        *,
+        samples: Samples,
+        key: Key,
+        nudge: "Nudge | Clamp | None" = None,
+        start: Start = "rest",
+        steps: int | None = None,
+        tolerance: float | None = None,
+        record: bool = False,
+        read: Literal["all", "outputs"] = "all",
+    ) -> Settled:
+        """Relax with the input clamped, for `steps` updates or until the residual is at most `tolerance`.
+
+        A `Clamp` is legal only with the capability ``ClampOutput``. ``read="outputs"`` reads the last layer alone, which is
+        then the only one in `Settled.states`, and holds no copy for later phases.
+        """
+
+
+class LocalContrast(Protocol):
+    def local_contrast(self, inputs: Array, states: tuple[Array, ...]) -> Mapping[str, Estimate]:
+        """Batch mean of dE/dtheta of each parameter, from measured states: products of what its two ends hold."""
+
+
+class Program(Protocol):
+    def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
+        """Send requests through the devices, which decide what really happens."""
+
+
+class ReadBack(Protocol):
+    def read_back(self, *, key: Key) -> Mapping[str, Array]:
+        """Measured values of every parameter, noisy and charged."""
+
+
+class Twin(Protocol):
+    def twin(self) -> Any:
+        """A ``torch.nn.Module`` built from nominal data and requested values; it never sees the chip's seed.
+
+        Its named parameters are those of the substrate with ``.`` for ``/``. It is called as ``twin(inputs)`` or, for a
+        relaxing substrate, ``twin(inputs, states)`` with measured states about which it is linearised, and returns
+        outputs (batch, outputs) that can be differentiated.
+        """
+
+
+PROTOCOLS: Mapping[str, type] = {
+    "Forward": Forward,
+    "ReadStates": ReadStates,
+    "Relaxing": Relaxing,
+    "LocalContrast": LocalContrast,
+    "Program": Program,
+    "ReadBack": ReadBack,
+    "Twin": Twin,
+}
+"""The protocol of each capability whose calls are fixed so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a rule needs of the substrate in one role."""
+
+    capabilities: frozenset[str] = field(default_factory=frozenset)
+    traits: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        for capability in self.capabilities:
+            check_name("capability", capability, CAPABILITIES)
+        for trait in self.traits:
+            check_name("trait", trait, TRAITS)
+
+    def missing(self, substrate: Substrate) -> str:
+        """Empty when the substrate serves; otherwise what is missing, in words."""
+        capabilities = sorted(self.capabilities - substrate.capabilities)
+        traits = sorted(self.traits - substrate.traits)
+        parts = []
+        if capabilities:
+            parts.append(f"capability {', '.join(capabilities)}")
+        if traits:
+            parts.append(f"trait {', '.join(traits)}")
+        return "lacks " + " and ".join(parts) if parts else ""
+
+
+def requires(*names: str) -> Requirement:
+    """A `Requirement` from names of capabilities and traits together."""
+    for name in names:
+        check_name("capability or trait", name, (*CAPABILITIES, *TRAITS))
+    return Requirement(
+        frozenset(name for name in names if name in CAPABILITIES), frozenset(name for name in names if name in TRAITS)
+    )
+
+
+def check_batch(inputs: Array, samples: Samples, port: Port) -> Array:
+    """Return inputs that fit a port.
+
+    Raises
+    ------
+    InputError
+        When the shape is not (batch, port.size), an element is not finite or out of the port's range, or `samples` has
+        another length.
+    """
+    checked = check_array("input", inputs, shape=(None, port.size), low=port.low, high=port.high, unit=port.unit)
+    check_array("samples", samples, shape=(len(checked),))
+    check_range("batch size", len(checked), low=1)
+    return checked

@@ -1,0 +1,416 @@
+"""Digital substrates: a feedforward network in torch, and the digital copy of any substrate's twin.
+
+They hold requested values exactly, know no noise, and take no modelled time: `clock_s` moves only with `wait`. What
+they cost is counted for a processor with all parameters in on-chip memory that moves every operand of a batched call
+once: a weight read serves the whole batch, an activation is written once and read once. That is the favourable case
+for a digital machine, as a baseline should be. Arithmetic and words are counted as 32-bit floating point whatever the
+dtype; float64 is for tests.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from inmaterio.devices.ledger import Ledger
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.simulators.capabilities import (
+    Add,
+    Array,
+    Outer,
+    Parameter,
+    Port,
+    Request,
+    Samples,
+    Substrate,
+    Write,
+    check_batch,
+)
+from inmaterio.simulators.digital_twin import WORD_BYTES, DigitalOracle, macs_per_sample
+from inmaterio.simulators.digital_twin import batch_loss as batch_loss
+from inmaterio.simulators.digital_twin import count_twin_pass as count_twin_pass
+from inmaterio.simulators.digital_twin import to_array as to_array
+from inmaterio.simulators.digital_twin import to_tensor as to_tensor
+from inmaterio.simulators.digital_twin import twin_gradient as twin_gradient
+
+if TYPE_CHECKING:
+    import torch
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"digital-feedforward": {"activation": "relu", "dtype": "float32"}}
+
+ACTIVATIONS = ("relu", "sigmoid", "tanh")
+DTYPES = ("float32", "float64")
+
+
+def build(widths: Sequence[int], *, chip: Key, activation: str = "relu", dtype: str = "float32") -> "DigitalFeedforward":
+    """A multilayer perceptron, all parameters zero until they are programmed.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Nodes per layer, input first.
+    chip : Key
+        Not used: every digital chip is the same.
+    activation : str
+        Response of the hidden layers, one of `ACTIVATIONS`; outputs are linear.
+    dtype : str
+        ``"float32"``, or ``"float64"`` for tests.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than two widths, one is not a whole number >= 1, or a name is unknown.
+    """
+    if len(widths) < 2:
+        raise InputError(f"widths are {tuple(widths)}; expected at least an input and an output width")
+    for width in widths:
+        check_range("width", width, low=1, unit="nodes")
+        if int(width) != width:
+            raise InputError(f"width is {width} nodes; expected a whole number")
+    check_name("activation", activation, ACTIVATIONS)
+    check_name("dtype", dtype, DTYPES)
+    return DigitalFeedforward(tuple(int(width) for width in widths), activation, dtype)
+
+
+class DigitalSubstrate(ABC):
+    """A torch module that holds the requested values of every parameter exactly.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Its named parameters, with ``/`` for ``.``, include those of `parameters`; called as ``module(inputs)``; an
+        attribute ``macs_per_sample`` says how many multiply-accumulates that takes. Used as it is, not copied.
+    parameters : mapping of str to Parameter
+    ports : mapping of str to Port
+        ``"input"`` and ``"output"``.
+
+    Raises
+    ------
+    InputError
+        When the module lacks a parameter, its shape differs, or it does not say what it costs.
+    """
+
+    def __init__(self, module: "torch.nn.Module", parameters: Mapping[str, Parameter], ports: Mapping[str, Port]) -> None:
+        held = {name.replace(".", "/"): tensor for name, tensor in module.named_parameters()}
+        for name, parameter in parameters.items():
+            check_name("parameter of the twin", name, held)
+            if tuple(held[name].shape) != tuple(parameter.shape):
+                raise InputError(f"twin holds {name} with shape {tuple(held[name].shape)}; expected {tuple(parameter.shape)}")
+        macs_per_sample(module)
+        self._module = module
+        self._held = {name: held[name] for name in parameters}
+        self._parameters = dict(parameters)
+        self._ports = dict(ports)
+        self._dtype = next(iter(held.values())).dtype
+        self._largest = float(np.finfo(next(iter(held.values())).detach().numpy().dtype).max)
+        self._ledger = Ledger()
+        self._role = "substrate"
+        self._clock_s = 0.0
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> frozenset[str]:
+        """What the substrate can do for a rule."""
+
+    @abstractmethod
+    def count_forward(self, batch: int) -> None:
+        """Count what one batched forward pass costs, without making it."""
+
+    @abstractmethod
+    def count_backward(self, batch: int) -> None:
+        """Count what the gradient of every parameter costs after a forward pass."""
+
+    @property
+    def traits(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        return dict(self._parameters)
+
+    @property
+    def ports(self) -> Mapping[str, Port]:
+        return dict(self._ports)
+
+    @property
+    def clock_s(self) -> float:
+        """Seconds waited: computing takes no modelled time."""
+        return self._clock_s
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._ledger
+
+    def attach(self, ledger: Ledger, role: str) -> None:
+        self._ledger, self._role = ledger, role
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass. Nothing drifts, and no static power is modelled.
+
+        Raises
+        ------
+        InputError
+            When the time is negative or not finite.
+        """
+        self._clock_s += check_range("wait", seconds, low=0.0, unit="s", high_open=True)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"clock_s": self._clock_s, **{name: tensor.detach().numpy().copy() for name, tensor in self._held.items()}}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot, to the same bits.
+
+        Raises
+        ------
+        InputError
+            When an entry is missing or does not fit; nothing is changed then.
+        """
+        for name in ("clock_s", *self._parameters):
+            check_name("entry of the snapshot", name, snapshot)
+        self._hold({name: check_array(name, snapshot[name], shape=self._parameters[name].shape) for name in self._parameters})
+        self._clock_s = float(snapshot["clock_s"])
+
+    def oracle(self) -> "DigitalOracle":
+        """The same network in float64: for tests and probes, never counted."""
+        return DigitalOracle(copy.deepcopy(self._module).double(), self._parameters, self._ports["output"])
+
+    def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
+        """Outputs (batch, outputs); `key` is not used.
+
+        Raises
+        ------
+        InputError
+            When the inputs do not fit the port.
+        """
+        import torch
+
+        checked = check_batch(inputs, samples, self._ports["input"])
+        self.count_forward(len(checked))
+        self._tally(len(checked))
+        with torch.no_grad():
+            return to_array(self._module(to_tensor(checked, self._dtype)))
+
+    def twin(self) -> "torch.nn.Module":
+        """A copy of the module with the values of now. Cheap: make a new one after every `program`."""
+        return copy.deepcopy(self._module)
+
+    def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
+        """Write memory: values are held as requested, clipped to the parameter's range; `key` is not used.
+
+        Counted per parameter, in words of its size n: a `Write` stores n; an `Add` reads and stores n and takes n
+        additions; an `Outer` reads and stores n and takes ``Outer.macs`` multiply-accumulates.
+
+        Raises
+        ------
+        InputError
+            When a parameter is unknown or values do not fit; nothing is written then.
+        """
+        values, counts = {}, []
+        for name, request in requests.items():
+            check_name("parameter", name, self._parameters)
+            values[name] = self._requested(name, request)
+            size = values[name].size
+            layer = f"layer_{self._parameters[name].layer}"
+            counts.append((layer, "byte_sram", WORD_BYTES * size * (1 if isinstance(request, Write) else 2)))
+            if isinstance(request, Add):
+                counts.append((layer, "alu_fp32", size))
+            elif isinstance(request, Outer):
+                counts.append((layer, "mac_fp32", request.macs))
+        self._ledger.tally(self._role, "program_call", 1)
+        for layer, event, amount in counts:
+            self._ledger.count(self._role, layer, event, amount)
+        self._hold(values)
+
+    def read_back(self, *, key: Key) -> Mapping[str, Array]:
+        """The values held, exactly; every word read is counted. `key` is not used."""
+        for name, tensor in self._held.items():
+            self._ledger.count(self._role, f"layer_{self._parameters[name].layer}", "byte_sram", WORD_BYTES * tensor.numel())
+        return {name: to_array(tensor) for name, tensor in self._held.items()}
+
+    def _requested(self, name: str, request: Request) -> Array:
+        """The values one request asks for, in float64 sums, clipped to the range."""
+        parameter = self._parameters[name]
+        unit = "" if parameter.unit == "1" else parameter.unit
+        if isinstance(request, Outer):
+            if len(parameter.shape) != 2:
+                raise InputError(f"outer product asked for {name} of shape {parameter.shape}; expected Write or Add")
+            batch = len(check_array(f"left factor of {name}", request.left, shape=(None, parameter.shape[0])))
+            check_range(f"rows in the outer product for {name}", batch, low=1)
+            check_array(f"right factor of {name}", request.right, shape=(batch, parameter.shape[1]))
+            check_range(f"scale of {name}", request.scale, low_open=True, high_open=True)
+            change = request.dense()
+        else:
+            change = check_array(name, request.values, shape=parameter.shape, unit=unit)
+        held = 0.0 if isinstance(request, Write) else self._held[name].detach().numpy().astype(np.float64)
+        values = held + np.asarray(change, dtype=np.float64)
+        largest = self._largest
+        return check_array(name, np.clip(values, parameter.low, parameter.high), low=-largest, high=largest, unit=unit)
+
+    def _hold(self, values: Mapping[str, Array]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, array in values.items():
+                self._held[name].copy_(to_tensor(array, self._dtype))
+
+    def _tally(self, batch: int) -> None:
+        self._ledger.tally(self._role, "device_pass", batch)
+        self._ledger.tally(self._role, "sample", batch)
+
+
+@final
+class DigitalFeedforward(DigitalSubstrate):
+    """A multilayer perceptron s_k = f(W_k s_{k-1} + b_k) with linear outputs.
+
+    Parameters are weight_1, bias_1, ..., weight_L, bias_L; inputs lie in [-1, 1].
+    """
+
+    def __init__(self, widths: tuple[int, ...], activation: str, dtype: str) -> None:
+        import torch
+
+        parameters = {}
+        for k, (size, previous) in enumerate(zip(widths[1:], widths[:-1], strict=True), start=1):
+            readout = k == len(widths) - 1
+            parameters[f"weight_{k}"] = Parameter((size, previous), layer=k, readout=readout)
+            parameters[f"bias_{k}"] = Parameter((size,), layer=k, readout=readout)
+        ports = {"input": Port(widths[0], "1", -1.0, 1.0), "output": Port(widths[-1], "1", -np.inf, np.inf)}
+        super().__init__(_perceptron()(widths, activation, getattr(torch, dtype)), parameters, ports)
+        self._widths = widths
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset(("Forward", "ReadStates", "Twin", "Program", "ReadBack"))
+
+    def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
+        """Every layer after the input, output last, each (batch, width). Costs a forward pass; `key` is not used.
+
+        Raises
+        ------
+        InputError
+            When the inputs do not fit the port.
+        """
+        import torch
+
+        checked = check_batch(inputs, samples, self._ports["input"])
+        self.count_forward(len(checked))
+        self._tally(len(checked))
+        module: Any = self._module
+        with torch.no_grad():
+            return tuple(to_array(state) for state in module.states(to_tensor(checked, self._dtype)))
+
+    def count_forward(self, batch: int) -> None:
+        """Per layer of n nodes fed by m: batch n m MACs, batch n additions of the bias, batch n responses if hidden.
+
+        Words moved: n m + n parameters once, and the layer's inputs read and its states written for every sample.
+        """
+        layers = len(self._widths) - 1
+        for k, (size, previous) in enumerate(zip(self._widths[1:], self._widths[:-1], strict=True), start=1):
+            words = size * previous + size + batch * (previous + size)
+            self._count(k, macs=batch * size * previous, operations=batch * size * (1 if k == layers else 2), words=words)
+
+    def count_backward(self, batch: int) -> None:
+        """Per layer of n nodes fed by m, with d_k = dC/da_k: dW = mean d s^T and db = mean d, and d_{k-1} = f' W^T d.
+
+        That is batch n m MACs for the weights and as many for the states below, which the first layer does not need;
+        batch n additions for the bias; 2 batch m operations for the slope and its product. Words moved: the layer's
+        inputs and its d_k are read for every sample, the gradients written once; above the first layer the weights are
+        read once more and d_{k-1} is written.
+        """
+        for k, (size, previous) in enumerate(zip(self._widths[1:], self._widths[:-1], strict=True), start=1):
+            couplings = size * previous
+            below = k > 1
+            self._count(
+                k,
+                macs=batch * couplings * (2 if below else 1),
+                operations=batch * (size + (2 * previous if below else 0)),
+                words=couplings + size + batch * (previous + size) + ((couplings + batch * previous) if below else 0),
+            )
+
+    def _count(self, layer: int, *, macs: int, operations: int, words: int) -> None:
+        component = f"layer_{layer}"
+        self._ledger.count(self._role, component, "mac_fp32", macs)
+        self._ledger.count(self._role, component, "alu_fp32", operations)
+        self._ledger.count(self._role, component, "byte_sram", WORD_BYTES * words)
+
+
+@final
+class TwinSubstrate(DigitalSubstrate):
+    """The digital copy of a substrate's twin: what trains in software before it is deployed.
+
+    Its parameters start with the values requested of the substrate so far. Costs are those of `count_twin_pass`.
+
+    Parameters
+    ----------
+    factory : callable
+        Makes the twin; called once.
+    parameters, ports : mapping
+        Those of the substrate.
+    """
+
+    def __init__(
+        self, factory: "Callable[[], torch.nn.Module]", parameters: Mapping[str, Parameter], ports: Mapping[str, Port]
+    ) -> None:
+        super().__init__(factory(), parameters, ports)
+
+    @classmethod
+    def of(cls, substrate: Substrate) -> "TwinSubstrate":
+        """The digital copy of a substrate; later changes of one do not reach the other.
+
+        Raises
+        ------
+        InputError
+            When the substrate lacks the capability ``Twin``.
+        """
+        if "Twin" not in substrate.capabilities:
+            raise InputError("substrate lacks capability Twin; expected one with a differentiable twin")
+        source: Any = substrate
+        return cls(source.twin, substrate.parameters, substrate.ports)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset(("Forward", "Twin", "Program", "ReadBack"))
+
+    def count_forward(self, batch: int) -> None:
+        count_twin_pass(self._ledger, self._role, self._module, batch, backward=False)
+
+    def count_backward(self, batch: int) -> None:
+        count_twin_pass(self._ledger, self._role, self._module, batch, backward=True)
+
+
+@cache
+def _perceptron() -> Any:
+    """The module's class; made on first use, since torch takes a second to import."""
+    import torch
+
+    responses: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "relu": torch.relu,
+        "sigmoid": torch.sigmoid,
+        "tanh": torch.tanh,
+    }
+
+    class Perceptron(torch.nn.Module):
+        def __init__(self, widths: tuple[int, ...], activation: str, dtype: torch.dtype) -> None:
+            super().__init__()
+            self.macs_per_sample = sum(size * previous for size, previous in zip(widths[1:], widths[:-1], strict=True))
+            self._layers = len(widths) - 1
+            self._activation = activation
+            for k in range(1, len(widths)):
+                self.register_parameter(f"weight_{k}", torch.nn.Parameter(torch.zeros(widths[k], widths[k - 1], dtype=dtype)))
+                self.register_parameter(f"bias_{k}", torch.nn.Parameter(torch.zeros(widths[k], dtype=dtype)))
+
+        def states(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+            states, below = [], inputs
+            for k in range(1, self._layers + 1):
+                drive = torch.nn.functional.linear(below, self.get_parameter(f"weight_{k}"), self.get_parameter(f"bias_{k}"))
+                below = drive if k == self._layers else responses[self._activation](drive)
+                states.append(below)
+            return states
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.states(inputs)[-1]
+
+    return Perceptron

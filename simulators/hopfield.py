@@ -1,0 +1,586 @@
+"""A layered Hopfield network that relaxes, its couplings and biases held on conductance pairs.
+
+::
+
+    input --DAC--[ weight_1 ]--> layer 1 <--[ weight_2 ]--> layer 2 ... layer L --ADC--> host
+                                    ^ bias_1                   ^ bias_2
+
+Layer k rests at s_k = f_k(W_k s_{k-1} + gamma W_{k+1}^T s_{k+1} + b_k) with gamma the feedback gain, a stationary point of
+
+    E = sum_k gamma^(k-L) [ sum_i G_k(s_ki) - s_k^T W_k s_{k-1} - b_k^T s_k ],   G_k' = f_k^-1
+
+so that dE/dW_k = -gamma^(k-L) s_k (x) s_{k-1}. With gamma = 1 this is the network of Scellier and Bengio, Front. Comput.
+Neurosci. 11 (2017) in its discrete-time form (Ernoult et al., NeurIPS 2019), with gamma < 1, tanh and a linear output that
+of Xie and Seung, Neural Computation 15 (2003).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inmaterio.devices.conductance import DeviceArray, make_array
+from inmaterio.devices.converters import Converter, convert
+from inmaterio.devices.ledger import Ledger
+from inmaterio.devices.randomness import Key, normals
+from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.simulators.activations import SIGMOID, Activation
+from inmaterio.simulators.capabilities import (
+    Add,
+    Array,
+    Clamp,
+    Nudge,
+    Outer,
+    Parameter,
+    Port,
+    Request,
+    Samples,
+    Settled,
+    Start,
+    Write,
+    check_batch,
+)
+from inmaterio.simulators.fixed_point import FixedPointModel, split_layers
+from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
+from inmaterio.simulators.hopfield_model import HopfieldOracle, make_twin
+from inmaterio.simulators.relaxation import CLAMP, CROSS_ENTROPY, MSE, NO_NUDGE, relax
+
+RUNAWAY = 1e3
+"""Activity beyond which an unbounded network is running away rather than settling."""
+
+
+@final
+class HopfieldNetwork:
+    """One chip made to a `HopfieldDescription`.
+
+    Capabilities: Forward, ReadStates, Relaxing, ClampOutput, LocalContrast, Twin, Program, ReadBack.
+
+    Parameters
+    ----------
+    description : HopfieldDescription
+    chip : Key
+        Stream of the static errors of this chip.
+    """
+
+    def __init__(self, description: HopfieldDescription, chip: Key) -> None:
+        self.description = description
+        widths = description.widths
+        self._dtype = np.dtype(description.dtype)
+        self._widths = np.array(widths[1:], dtype=np.int64)
+        self._activations = description.layer_activations()
+        self._codes = np.array([activation.code for activation in self._activations], dtype=np.int64)
+        layers = len(widths) - 1
+        self._total = int(self._widths.sum())
+        self._edges = [0, *np.cumsum(self._widths).tolist()]
+        self._pair = description.pair
+        self._unbounded = any(not np.isfinite(activation.high) for activation in self._activations)
+        self._input_dac = Converter(bits=description.input_bits, low=-1.0, high=1.0, noise=description.input_noise, unit="1")
+        self._state_adcs = tuple(self._state_adc(activation) for activation in self._activations)
+        pair = self._pair
+        self._parameters: dict[str, Parameter] = {}
+        self._arrays: dict[str, DeviceArray] = {}
+        self._requested: dict[str, Array] = {}
+        for k in range(1, layers + 1):
+            shapes = {f"weight_{k}": (widths[k], widths[k - 1])}
+            if description.bias:
+                shapes[f"bias_{k}"] = (widths[k], 1)
+            for name, shape in shapes.items():
+                self._arrays[name] = make_array(pair, shape, key=chip.at(name), dtype=self._dtype)
+                if description.wiring == "separate" and k > 1 and name.startswith("weight"):
+                    self._arrays[f"{name} feedback"] = make_array(pair, shape, key=chip.at(name, "feedback"), dtype=self._dtype)
+                public = shape if name.startswith("weight") else shape[:1]
+                self._parameters[name] = Parameter(public, "1", -pair.weight_max, pair.weight_max, k, k == layers)
+                self._requested[name] = np.zeros(public, dtype=self._dtype)
+        self._ledger = Ledger()
+        self._role = "substrate"
+        self._clock_s = 0.0
+        self._state = np.zeros(0, dtype=self._dtype)
+        self._held = np.zeros(0, dtype=self._dtype)
+        self._stale = True
+        self._ports = {
+            "input": Port(widths[0], "1", -1.0, 1.0),
+            "output": Port(widths[-1], "1", self._activations[-1].low, self._activations[-1].high),
+        }
+        # what the last inputs drive: the same samples come again in every phase
+        self._inputs: Array = np.zeros((0, 0))
+        self._driven: Array = np.zeros((0, 0))
+        self._driven_squares = np.zeros(0)
+        self._drive: Array = np.zeros(0)
+        self._couplings: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
+        self._bias = np.zeros(0)
+
+    def _state_adc(self, activation: Activation) -> Converter:
+        limit = self.description.state_range
+        bounded = np.isfinite(activation.high)
+        return Converter(
+            bits=self.description.state_bits,
+            low=activation.low if bounded else (-limit if self.description.state_bits else -np.inf),
+            high=activation.high if bounded else (limit if self.description.state_bits else np.inf),
+            noise=self.description.state_noise,
+            unit="1",
+        )
+
+    # What it is ------------------------------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of `capabilities.CAPABILITIES`."""
+        return frozenset(
+            {"Forward", "ReadStates", "Relaxing", "ClampOutput", "LocalContrast", "Twin", "Program", "ReadBack"}
+        )
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """``symmetric`` always; ``reciprocal`` and ``gradient-flow`` where one device serves both directions."""
+        return frozenset({"symmetric", "reciprocal", "gradient-flow"} if self.description.wiring == "shared" else {"symmetric"})
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """weight_k (n_k, n_{k-1}) and bias_k (n_k,), k = 1..L, dimensionless, within +-weight_max."""
+        return dict(self._parameters)
+
+    @property
+    def ports(self) -> Mapping[str, Port]:
+        """``input`` in [-1, 1] and ``output`` in the range of the output's response, both activities."""
+        return dict(self._ports)
+
+    @property
+    def clock_s(self) -> float:
+        """Modelled time since the chip was made, in seconds."""
+        return self._clock_s
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where events are counted."""
+        return self._ledger
+
+    def attach(self, ledger: Ledger, role: str) -> None:
+        """Count events in this ledger, under this role, from now on."""
+        self._ledger, self._role = ledger, role
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass with the amplifiers on. The devices of this network do not drift."""
+        check_range("waiting time", seconds, low=0.0, unit="s")
+        self._spend(seconds)
+        self._count("neurons", "amplifier_second", seconds * self._total)
+
+    # What it does ----------------------------------------------------------------------------------------------------
+
+    def settle(
+        self,
+        inputs: Array,
+        *,
+        samples: Samples,
+        key: Key,
+        nudge: Nudge | Clamp | None = None,
+        start: Start = "rest",
+        steps: int | None = None,
+        tolerance: float | None = None,
+        record: bool = False,
+        read: Literal["all", "outputs"] = "all",
+    ) -> Settled:
+        """Relax with the input clamped; see `capabilities.Relaxing`.
+
+        Parameters
+        ----------
+        inputs : ndarray, shape (batch, n_0)
+            Activities in [-1, 1].
+        samples : ndarray of int64, shape (batch,)
+        key : Key
+            Noise: the same key gives the same noise, in whichever phase.
+        nudge : Nudge, Clamp or None
+        start : str or tuple of ndarray
+        steps : int, optional
+            Number of updates; with `tolerance` the largest number (default 10 000).
+        tolerance : float, optional
+            Residual at which the whole batch has settled, in units of activity.
+        record : bool
+            Also read every node after each update.
+        read : str
+            ``"outputs"`` reads and converts only the last layer, as inference needs, and holds nothing.
+
+        Raises
+        ------
+        InputError
+            On bad shapes or values, when neither steps nor tolerance is given, when a nudge has complex beta or runs
+            away, or the loss does not fit the output.
+        """
+        known = not self._stale and np.array_equal(inputs, self._inputs) and len(samples) == len(inputs)
+        if not known:
+            inputs = check_batch(inputs, samples, self._ports["input"])
+        samples = np.ascontiguousarray(samples, dtype=np.int64)
+        batch = len(inputs)
+        if steps is None and tolerance is None:
+            raise InputError("settle needs steps or a tolerance; neither was given")
+        limit = int(check_range("steps", 10_000 if steps is None else steps, low=1, unit="updates"))
+        if tolerance is not None:
+            check_range("tolerance", tolerance, low=0.0, unit="units of activity")
+        check_name("read", read, ("all", "outputs"))
+        kind, beta, slope, target = self._nudge(nudge, batch)
+        state = self._start(start, batch)
+        if kind == CLAMP:
+            state[-target.size :] = target.ravel()
+        description = self.description
+        drive, forward_noise, backward_noise, words = self._held_drive(inputs, samples, key, known)
+        residual = np.zeros(batch)
+        square_sum = np.zeros(self._total, dtype=self._dtype)
+        trajectory = np.zeros((limit, state.size) if record else (0, 0), dtype=self._dtype)
+        scalar = self._dtype.type
+        done = relax(
+            state,
+            np.empty_like(state),
+            drive,
+            *self._couplings,
+            self._widths,
+            self._codes,
+            scalar(description.feedback_gain),
+            SCHEDULES[description.schedule],
+            kind,
+            scalar(beta),
+            scalar(slope),
+            target,
+            limit,
+            -1.0 if tolerance is None else float(tolerance),
+            scalar(self._pair.read_noise_weight),
+            forward_noise,
+            backward_noise,
+            words,
+            samples,
+            np.empty(2 * batch * int(self._widths.max()), dtype=self._dtype),
+            square_sum,
+            residual,
+            trajectory,
+        )
+        self._check_settled(state, residual, nudge, done)
+        self._state = state
+        if nudge is None and read == "all":
+            self._held = state.copy()
+        self._charge_settling(square_sum, done, batch, kind, read, record, hold=nudge is None and read == "all")
+        layers = split_layers(state, batch, self._widths)
+        first = len(layers) - 1 if read == "outputs" else 0
+        measured = tuple(self._measure(layers[k], k, samples, key) for k in range(first, len(layers)))
+        trajectories = ()
+        if record:
+            by_step = [split_layers(row, batch, self._widths) for row in trajectory[:done]]
+            trajectories = tuple(
+                np.stack([self._measure(row[k], k, samples, key.at("record", t)) for t, row in enumerate(by_step)])
+                for k in range(len(layers))
+            )
+        return Settled(measured, residual, done, tolerance, trajectories)
+
+    def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
+        """Outputs (batch, n_L) after `settle_steps` updates from rest, as measured."""
+        return self.settle(inputs, samples=samples, key=key, steps=self.description.settle_steps, read="outputs").states[-1]
+
+    def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
+        """Every layer after `settle_steps` updates from rest, as measured."""
+        return self.settle(inputs, samples=samples, key=key, steps=self.description.settle_steps).states
+
+    def local_contrast(self, inputs: Array, states: tuple[Array, ...]) -> Mapping[str, Outer | Array]:
+        """Batch mean of dE/dtheta: -gamma^(k-L) s_k (x) s_{k-1} for weight_k, -gamma^(k-L) s_k for bias_k.
+
+        Parameters
+        ----------
+        inputs : ndarray, shape (batch, n_0)
+        states : tuple of ndarray, each (batch, n_k)
+            As measured.
+        """
+        layers = len(self._widths)
+        if len(states) != layers:
+            raise InputError(f"states holds {len(states)} layers; expected {layers}: were only outputs read?")
+        contrast: dict[str, Outer | Array] = {}
+        below = inputs
+        for k, state in enumerate(states, start=1):
+            scale = -(self.description.feedback_gain ** (k - layers))
+            contrast[f"weight_{k}"] = Outer(state, below, scale)
+            if self.description.bias:
+                contrast[f"bias_{k}"] = scale * state.mean(axis=0)
+            below = state
+        return contrast
+
+    def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
+        """Send requests through the devices; both directions of a coupling get the same request.
+
+        Raises
+        ------
+        InputError
+            On an unknown parameter, a wrong shape or a value that is not finite; nothing is written then.
+        """
+        for name, request in requests.items():
+            shape = self._parameters[check_name("parameter", name, self._parameters)].shape
+            if isinstance(request, Outer):
+                check_array(f"left of {name}", request.left, shape=(None, shape[0]))
+                check_array(f"right of {name}", request.right, shape=(len(request.left), shape[1] if len(shape) > 1 else 1))
+            else:
+                check_array(name, request.values, shape=shape)
+        seconds = 0.0
+        for name, request in requests.items():
+            parameter = self._parameters[name]
+            values = np.asarray(request.dense() if isinstance(request, Outer) else request.values, dtype=self._dtype)
+            self._requested[name] = self._asked(name, values, adding=not isinstance(request, Write))
+            for array_name in (name, f"{name} feedback"):
+                if array_name in self._arrays:
+                    array = self._arrays[array_name]
+                    request_values = values.reshape(array.shape)
+                    write = array.write if isinstance(request, Write) else array.add
+                    written = write(request_values, key.at(array_name))
+                    self._count(f"array {array_name}", "device_write", written)
+            # both arrays of a coupling are written side by side, one row of devices at a time
+            seconds += parameter.shape[0] * self.description.seconds_per_write
+        self._spend(seconds)
+        self._ledger.tally(self._role, "program_call", 1)
+        self._stale = True
+
+    def read_back(self, *, key: Key) -> Mapping[str, Array]:
+        """Measured value of every parameter, each device read once with its read noise."""
+        values = {}
+        for name, parameter in self._parameters.items():
+            array = self._arrays[name]
+            values[name] = array.read_back(key.at(name)).reshape(parameter.shape)
+            self._count(f"array {name}", "device_read", 2.0 * array.weights.size)
+            self._spend(parameter.shape[0] * self.description.seconds_per_conversion)
+        return values
+
+    def twin(self) -> Any:
+        """Differentiable model with the values last asked for; see `hopfield_model.make_twin`."""
+        limit = self._pair.weight_max
+        return make_twin(self.description, {name: np.clip(value, -limit, limit) for name, value in self._requested.items()})
+
+    def oracle(self) -> HopfieldOracle:
+        """The exact model of this chip: the values its devices really hold, float64, without noise."""
+        forward, backward, biases = [], [], []
+        for k in range(1, len(self._widths) + 1):
+            weight = np.array(self._arrays[f"weight_{k}"].weights, dtype=np.float64)
+            forward.append(weight)
+            feedback = self._arrays.get(f"weight_{k} feedback")
+            backward.append(weight if feedback is None else np.array(feedback.weights, dtype=np.float64))
+            bias = self._arrays.get(f"bias_{k}")
+            width = int(self._widths[k - 1])
+            biases.append(np.zeros(width) if bias is None else np.array(bias.weights, dtype=np.float64).ravel())
+        model = FixedPointModel(forward, backward, biases, self._activations, self.description.feedback_gain)
+        return HopfieldOracle(model, self._input_dac, self.description.bias)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Devices, states and clock, as arrays and numbers."""
+        snapshot: dict[str, Any] = {"clock_s": self._clock_s, "state": self._state.copy(), "held": self._held.copy()}
+        for name, array in self._arrays.items():
+            snapshot |= {f"{name}|{field}": value for field, value in array.snapshot().items()}
+        return snapshot | {f"{name}|requested": value.copy() for name, value in self._requested.items()}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot, to the same bits."""
+        self._clock_s = float(snapshot["clock_s"])
+        self._state = np.array(snapshot["state"], dtype=self._dtype)
+        self._held = np.array(snapshot["held"], dtype=self._dtype)
+        for name, array in self._arrays.items():
+            array.restore({field.split("|")[1]: value for field, value in snapshot.items() if field.split("|")[0] == name})
+        for name in self._requested:
+            self._requested[name] = np.array(snapshot[f"{name}|requested"], dtype=self._dtype)
+        self._stale = True
+
+    # How it does it --------------------------------------------------------------------------------------------------
+
+    def _asked(self, name: str, values: Array, *, adding: bool) -> Array:
+        """What the host knows it asked for: the twin's value of a parameter, within its range."""
+        limit = self._pair.weight_max
+        if not adding:
+            return values.copy()
+        return np.clip(np.clip(self._requested[name], -limit, limit) + values, -limit, limit)
+
+    def _nudge(self, nudge: Nudge | Clamp | None, batch: int) -> tuple[int, float, float, Array]:
+        """Kind, strength, slope behind the response, and target of a nudge, for the kernel."""
+        if nudge is None:
+            return NO_NUDGE, 0.0, 0.0, np.zeros((0, 0), dtype=self._dtype)
+        output = self._activations[-1]
+        target = check_array("target", nudge.target, shape=(batch, int(self._widths[-1])))
+        target = np.ascontiguousarray(target, dtype=self._dtype)
+        if isinstance(nudge, Clamp):
+            check_array("clamped output", target, low=output.low, high=output.high, unit="units of activity")
+            return CLAMP, 0.0, 0.0, target
+        if isinstance(nudge.beta, complex):
+            raise InputError(f"beta is {nudge.beta}; this network has real states and takes a real beta")
+        if nudge.loss == "mse":
+            return MSE, float(nudge.beta), 0.0, target
+        if output.code != SIGMOID:
+            raise InputError(f"loss 'cross_entropy' needs output activation 'sigmoid'; this network has {output.name!r}")
+        return CROSS_ENTROPY, float(nudge.beta), 4.0, target
+
+    def _start(self, start: Start, batch: int) -> Array:
+        """A fresh buffer holding the states to begin from."""
+        size = batch * self._total
+        if isinstance(start, tuple):
+            if len(start) != len(self._widths):
+                raise InputError(f"start holds {len(start)} layers; expected {len(self._widths)}")
+            blocks = [
+                np.asarray(check_array(f"start of layer {k + 1}", layer, shape=(batch, int(width))), dtype=self._dtype).ravel()
+                for k, (layer, width) in enumerate(zip(start, self._widths, strict=True))
+            ]
+            return np.concatenate(blocks)
+        check_name("start", start, ("rest", "last", "free"))
+        if start == "rest":
+            return np.zeros(size, dtype=self._dtype)
+        source = self._state if start == "last" else self._held
+        if source.size != size:
+            raise InputError(
+                f"start {start!r} needs the states of an earlier settling of {batch} samples; {source.size // self._total} are there"
+            )
+        return source.copy()
+
+    def _refresh(self) -> None:
+        """Collect what the devices hold into the kernel's buffers, once per programming."""
+        layers = len(self._widths)
+        empty = np.zeros(0, dtype=self._dtype)
+        up = np.concatenate([empty, *(self._arrays[f"weight_{k}"].weights.ravel() for k in range(2, layers + 1))])
+        down = up
+        if self.description.wiring == "separate":
+            down = np.concatenate([empty, *(self._arrays[f"weight_{k} feedback"].weights.ravel() for k in range(2, layers + 1))])
+        self._couplings = (up, down)
+        if self.description.bias:
+            self._bias = np.concatenate([self._arrays[f"bias_{k}"].weights.ravel() for k in range(1, layers + 1)])
+        self._stale = False
+
+    def _convert_inputs(self, inputs: Array, samples: Samples, key: Key) -> None:
+        """Drive the input array: the part of the drive that only depends on the inputs and the devices."""
+        batch = len(inputs)
+        self._driven = convert(self._input_dac, np.asarray(inputs, dtype=self._dtype), key=key.at("input DAC"), samples=samples)
+        self._driven_squares = np.square(self._driven, dtype=np.float64).sum(axis=0)
+        blocks = [self._driven @ self._arrays["weight_1"].weights.T]
+        blocks += [np.zeros((batch, int(width)), dtype=self._dtype) for width in self._widths[1:]]
+        if self.description.bias:
+            for block, first, last in zip(blocks, self._edges[:-1], self._edges[1:], strict=True):
+                block += self._bias[first:last]
+        self._drive = np.concatenate([block.ravel() for block in blocks])
+        # a noisy conversion is another one each time
+        self._inputs = np.array(inputs) if self._input_dac.noise == 0.0 else np.zeros((0, 0))
+
+    def _held_drive(self, inputs: Array, samples: Samples, key: Key, known: bool) -> tuple[Array, Array, Array, NDArray[np.uint64]]:
+        """What stays while the network settles, and the noise of the couplings: held normals, or words to draw from."""
+        if self._stale:
+            self._refresh()
+        if not known:
+            self._convert_inputs(inputs, samples, key)
+        none = np.zeros((0, 0), dtype=self._dtype)
+        no_words = np.zeros(0, dtype=np.uint64)
+        std = self._pair.read_noise_weight
+        if std == 0.0:
+            return self._drive, none, none, no_words
+        forward = normals(key.at("read forward"), samples, self._total, dtype=self._dtype)
+        backward = normals(key.at("read backward"), samples, self._total, dtype=self._dtype)
+        drive = self._drive.copy()
+        layers = split_layers(drive, len(inputs), self._widths)
+        layers[0][:] += std * np.linalg.norm(self._driven, axis=1, keepdims=True) * forward[:, : int(self._widths[0])]
+        if self.description.bias:
+            bias = normals(key.at("read bias"), samples, self._total, dtype=self._dtype)
+            for layer, first, last in zip(layers, self._edges[:-1], self._edges[1:], strict=True):
+                layer += std * bias[:, first:last]
+        per_step = self.description.read_noise_per_step
+        words = np.array(key.at("read steps").words(), dtype=np.uint64) if per_step else no_words
+        return drive, forward, backward, words
+
+    def _measure(self, layer: Array, k: int, samples: Samples, key: Key) -> Array:
+        converter = self._state_adcs[k]
+        noise = key.at("state ADC", k) if converter.noise > 0.0 else None
+        return convert(converter, layer, key=noise, samples=samples)
+
+    def _check_settled(self, state: Array, residual: NDArray[np.float64], nudge: Nudge | Clamp | None, done: int) -> None:
+        # bounded responses cannot run away; whatever is not a number shows in the residual
+        largest = float(np.abs(state).max()) if self._unbounded else 1.0
+        if not residual.max() < np.inf or not largest < RUNAWAY:
+            phase = f"nudged phase with beta {nudge.beta:g}" if isinstance(nudge, Nudge) else "free phase"
+            cure = "a smaller |beta|" if isinstance(nudge, Nudge) else "smaller weights"
+            raise InputError(f"the {phase} runs away: activity {largest:.3g} after {done} updates; expected below {RUNAWAY:g}, try {cure}")
+
+    # What it costs ---------------------------------------------------------------------------------------------------
+
+    def _count(self, component: str, event: str, amount: float) -> None:
+        self._ledger.count(self._role, component, event, amount)
+
+    def _spend(self, seconds: float) -> None:
+        self._clock_s += seconds
+        self._ledger.tally(self._role, "second", seconds)
+
+    def _charge_settling(
+        self, square_sum: Array, steps: int, batch: int, kind: int, read: str, record: bool, *, hold: bool
+    ) -> None:
+        """Count what one settling of a batch takes. Each update's states are held for `seconds_per_step`."""
+        description = self.description
+        seconds = steps * description.seconds_per_step
+        volts2_s = description.volts_per_activity**2 * description.seconds_per_step
+        squares = square_sum.astype(np.float64)
+        below = steps * self._driven_squares
+        for k in range(1, len(self._widths) + 1):
+            name = f"weight_{k}"
+            array = self._arrays[name]
+            own = squares[self._edges[k - 1] : self._edges[k]]
+            joules = volts2_s * float(below @ array.conductance_sum(0))
+            if k > 1:
+                feedback = self._arrays.get(f"{name} feedback")
+                back = volts2_s * float(own @ (array if feedback is None else feedback).conductance_sum(1))
+                if feedback is None:
+                    joules += back
+                else:
+                    self._count(f"array {name} feedback", "ohmic_joule", back)
+            self._count(f"array {name}", "ohmic_joule", joules)
+            if description.bias:
+                siemens = float(self._arrays[f"bias_{k}"].conductance_sum())
+                self._count(f"array bias_{k}", "ohmic_joule", volts2_s * steps * batch * siemens)
+            below = own
+        outputs = int(self._widths[-1])
+        self._count("neurons", "amplifier_second", seconds * self._total * batch)
+        self._count("input DAC", self._input_dac.event("dac"), batch * description.widths[0])
+        if kind != NO_NUDGE:
+            self._count("nudge DAC", self._input_dac.event("dac"), batch * outputs)
+        reads = steps if record else 1
+        self._count("state ADC", self._state_adcs[-1].event("adc"), batch * reads * (outputs if read == "outputs" else self._total))
+        if hold:
+            self._count("sample-and-hold", "sample_hold", batch * self._total)
+        for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", batch if kind == NO_NUDGE else 0)):
+            self._ledger.tally(self._role, name, amount)
+        self._spend(batch * (seconds + (1 + reads) * description.seconds_per_conversion))
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "hopfield-ideal": {},
+    "hopfield-imperfect": {
+        "input_bits": 8,
+        "state_bits": 8,
+        "weight_max": 2.0,
+        "device_spread": 0.05,
+        "programming_noise": 0.01,
+        "read_noise": 0.005,
+    },
+    "hopfield-separate": {"wiring": "separate", "weight_max": 2.0, "device_spread": 0.05},
+    "hopfield-weak-feedback": {"activation": "tanh", "output_activation": "linear", "feedback_gain": 0.1, "dtype": "float64"},
+}
+"""Substrates of this file by name. The imperfect one's figures are assumed, of the order reported for analog memory."""
+
+
+def build(widths: Sequence[int], *, chip: Key, **options: Any) -> HopfieldNetwork:
+    """A chip.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Nodes per layer, input first.
+    chip : Key
+        Stream of its static errors.
+    **options
+        Other fields of `HopfieldDescription`.
+
+    Raises
+    ------
+    InputError
+        On an unknown option or a value out of range.
+
+    Examples
+    --------
+    >>> network = build((64, 64, 10), chip=Key(0), device_spread=0.05)
+    >>> network.parameters["weight_1"].shape
+    (64, 64)
+    """
+    known = [field.name for field in fields(HopfieldDescription) if field.name != "widths"]
+    for name in options:
+        check_name("option of a Hopfield network", name, known)
+    return HopfieldNetwork(HopfieldDescription(tuple(widths), **options), chip)
