@@ -182,7 +182,7 @@ class ConductancePair:
 class DeviceArray:
     """An array of pairs, and what they hold. Made by `make_array`."""
 
-    __slots__ = ("_clipped", "_gains", "_minus", "_plus", "_sums", "_view", "_weights", "name", "pair", "shape")
+    __slots__ = ("_bound", "_clipped", "_gains", "_minus", "_plus", "_sums", "_view", "_weights", "name", "pair", "shape")
 
     def __init__(
         self, pair: ConductancePair, shape: tuple[int, ...], gains: NDArray[Any], dtype: np.dtype[Any], name: str
@@ -191,6 +191,8 @@ class DeviceArray:
         self.shape = shape
         self.name = name
         size = math.prod(shape)
+        # Rounded as the weights are, so that a weight at the bound does not count as beyond it.
+        self._bound = float(dtype.type(pair.weight_max))
         self._gains = gains
         self._plus = np.zeros(size, dtype)
         self._minus = np.zeros(size, dtype)
@@ -245,11 +247,7 @@ class DeviceArray:
             When the shape is another or a value is not finite; nothing has been written then.
         """
         request = self._check(values)
-        if self.pair.is_ideal:
-            hits = _write_ideal(request, float(self.pair.weight_max), self._plus, self._minus, self._weights)
-            self._sums.clear()
-        else:
-            hits = self._set(request, adding=False, key=key)
+        hits = self._set_ideal(request) if self.pair.is_ideal else self._set(request, adding=False, key=key)
         self._clipped = hits / request.size
         return 2 * request.size
 
@@ -263,7 +261,7 @@ class DeviceArray:
         """
         request = self._check(values)
         asked = int(np.count_nonzero(request))
-        hits = self._set(request, adding=True, key=key)
+        hits = self._set_ideal(self._weights + request) if self.pair.is_ideal else self._set(request, adding=True, key=key)
         self._clipped = hits / max(asked, 1)
         return 2 * asked
 
@@ -362,9 +360,13 @@ class DeviceArray:
         kind = request.dtype if request.dtype in (np.float32, np.float64) else np.float64
         return np.ascontiguousarray(request, kind).reshape(-1)
 
+    def _set_ideal(self, request: NDArray[Any]) -> int:
+        self._sums.clear()
+        return _write_ideal(request, self._bound, self._plus, self._minus, self._weights)
+
     def _set(self, request: NDArray[Any], *, adding: bool, key: Key) -> int:
         pair = self.pair
-        bound = float(pair.weight_max)
+        bound = self._bound
         noisy = pair.programming_noise > 0.0
         draws = normal_array(key, (2, request.size), self._weights.dtype) if noisy else np.empty((2, 0), self._weights.dtype)
         hits = _set_pairs(

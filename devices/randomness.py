@@ -216,7 +216,10 @@ def fill_normals(k0: np.uint64, k1: np.uint64, step: int, samples: NDArray[np.in
 
 @kernel
 def fill_uniforms(k0: np.uint64, k1: np.uint64, step: int, samples: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """Fill out[b, i] with the uniform of (step, samples[b], i). Shapes (batch,) and (batch, width)."""
+    """Fill out[b, i] with the uniform of (step, samples[b], i). Shapes (batch,) and (batch, width).
+
+    A float32 `out` may hold 1: what is nearer to it than 2^-25 rounds there. `uniforms` sees to that, a kernel must itself.
+    """
     _fill(k0, k1, step, samples, False, out)
 
 

@@ -27,7 +27,14 @@ from inmaterio.simulators.capabilities import Array, Clamp, Requirement, Samples
 from inmaterio.simulators.fixed_point import loss_values
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Relaxing", "ClampOutput", "LocalContrast", "symmetric")}
-DEFAULTS: Mapping[str, Any] = {"rates": (0.2, 0.1), "loss": "mse"}
+DEFAULTS: Mapping[str, Any] = {
+    "rates": (0.2, 0.1),
+    "loss": "mse",
+    "free_steps": 40,
+    "clamped_steps": 15,
+    "tolerance": None,
+    "shared_noise": False,
+}
 PROGRAMS = False
 
 State = Stateless

@@ -26,7 +26,16 @@ from inmaterio.simulators.capabilities import LOSSES, Array, Nudge, Requirement,
 from inmaterio.simulators.fixed_point import loss_values
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Relaxing", "LocalContrast", "symmetric")}
-DEFAULTS: Mapping[str, Any] = {"rates": (0.2, 0.1), "loss": "mse"}
+DEFAULTS: Mapping[str, Any] = {
+    "rates": (0.2, 0.1),
+    "loss": "mse",
+    "beta": 0.2,
+    "variant": "centred",
+    "free_steps": 40,
+    "nudged_steps": 15,
+    "tolerance": None,
+    "shared_noise": False,
+}
 PROGRAMS = False
 VARIANTS = ("one-sided", "centred", "random-sign")
 

@@ -76,6 +76,9 @@ class Parameter:
         Depth of the layer it drives, 1 for the first.
     readout : bool
         Whether it drives the output layer: what a readout-only control still trains.
+    accepts : tuple of str
+        Kinds of request it takes, of ``"Write"``, ``"Add"`` and ``"Outer"``. A pulsed array may take outer products alone; it
+        then begins with what it holds and can only be trained in place.
     """
 
     shape: tuple[int, ...]
@@ -84,6 +87,7 @@ class Parameter:
     high: float = np.inf
     layer: int = 1
     readout: bool = False
+    accepts: tuple[str, ...] = ("Write", "Add", "Outer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +201,8 @@ class Outer:
 
     def dense(self) -> Array:
         """The (to, from) array."""
-        return np.asarray((self.scale / len(self.left)) * (self.left.T @ self.right))
+        # scaling the small factor spares a pass over the large result
+        return np.asarray(((self.scale / len(self.left)) * self.left).T @ self.right)
 
     @property
     def macs(self) -> int:
@@ -292,6 +297,11 @@ class ReadBack(Protocol):
         """Measured values of every parameter, noisy and charged."""
 
 
+class LinearSolving(Protocol):
+    def solve(self, matrix: Array, vector: Array, *, key: Key) -> Array:
+        """x (n,) with matrix (n, n) x = vector (n,), as measured; the matrix is symmetric and positive definite."""
+
+
 class Twin(Protocol):
     def twin(self) -> Any:
         """A ``torch.nn.Module`` built from nominal data and requested values; it never sees the chip's seed.
@@ -307,6 +317,7 @@ PROTOCOLS: Mapping[str, type] = {
     "ReadStates": ReadStates,
     "Relaxing": Relaxing,
     "LocalContrast": LocalContrast,
+    "LinearSolving": LinearSolving,
     "Program": Program,
     "ReadBack": ReadBack,
     "Twin": Twin,

@@ -76,7 +76,7 @@ class HopfieldNetwork:
         self._edges = [0, *np.cumsum(self._widths).tolist()]
         self._pair = description.pair
         self._unbounded = any(not np.isfinite(activation.high) for activation in self._activations)
-        self._input_dac = Converter(bits=description.input_bits, low=-1.0, high=1.0, noise=description.input_noise, unit="1")
+        self._input_dac = _signed_converter(1.0, description.input_bits, description.input_noise)
         self._state_adcs = tuple(self._state_adc(activation) for activation in self._activations)
         pair = self._pair
         self._parameters: dict[str, Parameter] = {}
@@ -87,9 +87,9 @@ class HopfieldNetwork:
             if description.bias:
                 shapes[f"bias_{k}"] = (widths[k], 1)
             for name, shape in shapes.items():
-                self._arrays[name] = make_array(pair, shape, key=chip.at(name), dtype=self._dtype)
+                self._arrays[name] = make_array(pair, shape, key=chip.at(name), dtype=self._dtype, name=name)
                 if description.wiring == "separate" and k > 1 and name.startswith("weight"):
-                    self._arrays[f"{name} feedback"] = make_array(pair, shape, key=chip.at(name, "feedback"), dtype=self._dtype)
+                    self._arrays[f"{name} feedback"] = make_array(pair, shape, key=chip.at(name, "feedback"), dtype=self._dtype, name=name)
                 public = shape if name.startswith("weight") else shape[:1]
                 self._parameters[name] = Parameter(public, "1", -pair.weight_max, pair.weight_max, k, k == layers)
                 self._requested[name] = np.zeros(public, dtype=self._dtype)
@@ -112,15 +112,12 @@ class HopfieldNetwork:
         self._bias = np.zeros(0)
 
     def _state_adc(self, activation: Activation) -> Converter:
-        limit = self.description.state_range
-        bounded = np.isfinite(activation.high)
-        return Converter(
-            bits=self.description.state_bits,
-            low=activation.low if bounded else (-limit if self.description.state_bits else -np.inf),
-            high=activation.high if bounded else (limit if self.description.state_bits else np.inf),
-            noise=self.description.state_noise,
-            unit="1",
-        )
+        bits, noise = self.description.state_bits, self.description.state_noise
+        if activation.low == 0.0:
+            return Converter(bits=bits, low=0.0, high=activation.high, noise=noise, unit="1")
+        if np.isfinite(activation.high):
+            return _signed_converter(activation.high, bits, noise)
+        return Converter(noise=noise, unit="1") if bits is None else _signed_converter(self.description.state_range, bits, noise)
 
     # What it is ------------------------------------------------------------------------------------------------------
 
@@ -539,6 +536,14 @@ class HopfieldNetwork:
         for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", batch if kind == NO_NUDGE else 0)):
             self._ledger.tally(self._role, name, amount)
         self._spend(batch * (seconds + (1 + reads) * description.seconds_per_conversion))
+
+
+def _signed_converter(limit: float, bits: int | None, noise: float) -> Converter:
+    """A converter of [-limit, limit] with a level at exactly zero: two's complement, one level more below than above."""
+    if bits is None or bits < 2:
+        return Converter(bits=bits, low=-limit, high=limit, noise=noise, unit="1")
+    above = 2 ** (int(bits) - 1) - 1
+    return Converter(bits=bits, low=-limit * (above + 1) / above, high=limit, noise=noise, unit="1")
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -218,19 +218,24 @@ def relax(
                             _add_noise(pre, forward_noise, state_start // batch, noise_std, below)
                         for i in range(size):
                             flat[i] += held[i]
-                    else:
+                    elif layers == 1:
                         flat[:] = held
                     if k < layers - 1:
                         above_width = widths[k + 1]
                         above = now[state_start + size : state_start + size + batch * above_width].reshape(batch, above_width)
                         weight = backward[weight_start : weight_start + above_width * width].reshape(above_width, width)
-                        other = scratch[batch * largest : batch * largest + size]
+                        first = k == 0
+                        other = flat if first else scratch[batch * largest : batch * largest + size]
                         feedback = other.reshape(batch, width)
                         np.dot(above, weight, feedback)
                         if noise_std > 0.0:
                             _add_noise(feedback, backward_noise, state_start // batch, noise_std, above)
-                        for i in range(size):
-                            flat[i] += feedback_gain * other[i]
+                        if first:
+                            for i in range(size):
+                                flat[i] = held[i] + feedback_gain * flat[i]
+                        else:
+                            for i in range(size):
+                                flat[i] += feedback_gain * other[i]
                     old = now[state_start : state_start + size]
                     if k == layers - 1 and nudge == MSE:
                         wanted = target.reshape(size)
@@ -262,9 +267,11 @@ def relax(
         node = 0
         for k in range(layers):
             width = widths[k]
+            sums = square_sum[node : node + width]
             for b in range(batch):
+                row = now[start : start + width]
                 for i in range(width):
-                    square_sum[node + i] += now[start + i] * now[start + i]
+                    sums[i] += row[i] * row[i]
                 start += width
             node += width
         if record.shape[0] > 0:

@@ -284,7 +284,7 @@ def _draw_in_parallel(k0: np.uint64, k1: np.uint64, samples: NDArray[np.int64], 
         out[b, 0], out[b, 1], out[b, 2], out[b, 3] = randomness.normal_block(k0, k1, 0, 0, samples[b])
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="numba was started with one thread")
+@pytest.mark.skipif(compilation.config.NUMBA_NUM_THREADS < 2, reason="numba was started with one thread")
 def test_threads_do_not_change_bits() -> None:
     key, samples = randomness.Key(5), np.arange(1000)
     k0, k1 = (np.uint64(word) for word in key.words())

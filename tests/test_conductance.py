@@ -95,6 +95,19 @@ def test_adding_is_writing_the_sum(first: float, second: float, dtype: Any) -> N
     np.testing.assert_array_equal(added.g_minus, written.g_minus)
 
 
+@pytest.mark.parametrize("pair", [ConductancePair(weight_max=0.1), ConductancePair(weight_max=0.1, levels=8)])
+def test_a_weight_at_the_bound_is_not_beyond_it(pair: ConductancePair) -> None:
+    # 0.1 in single precision is larger than 0.1.
+    array = make_array(pair, (2,), key=CHIP, dtype=np.float32)
+    array.write([7.0, 0.05], KEY)
+    assert array.clipped_fraction == 0.5
+    assert array.weights[0] == np.float32(0.1)
+    array.write(array.weights.copy(), KEY)
+    assert array.clipped_fraction == 0.0
+    array.add([0.0, 0.001], KEY)
+    assert array.clipped_fraction == 0.0
+
+
 def test_a_weight_is_the_difference_of_two_conductances_in_range() -> None:
     pair = ConductancePair(g_min=1e-6, g_max=21e-6, weight_max=2.0)
     array = make_array(pair, (5,), key=CHIP, dtype=np.float64)

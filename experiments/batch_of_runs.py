@@ -1,0 +1,103 @@
+"""Many runs at once, one thread each, over the cores of this machine; runs that are done are not done again."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inmaterio.devices.validation import InputError, check_range
+from inmaterio.experiments.configuration import RunConfig
+from inmaterio.experiments.run_hash import config_hash
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+"""Environment of the worker processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a run is, or why it failed.
+
+    Attributes
+    ----------
+    folder : Path or None
+    problem : str
+        Empty when it is done.
+    """
+
+    folder: Path | None
+    problem: str = ""
+
+    def path(self) -> Path:
+        """The run's directory.
+
+        Raises
+        ------
+        InputError
+            When the run failed.
+        """
+        if self.folder is None:
+            raise InputError(self.problem)
+        return self.folder
+
+
+def run_all(
+    configs: Sequence[RunConfig], out_root: Path, *, jobs: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> list[Outcome]:
+    """Do every run; results do not depend on the number of jobs.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+        Equal ones are run once.
+    out_root : Path
+    jobs : int, optional
+        Processes at a time; as many as there are cores when None.
+    progress : callable, optional
+        Called with the number of runs done and of all.
+
+    Returns
+    -------
+    list of Outcome
+        In the order of `configs`; a run that cannot be done does not stop the others.
+    """
+    import joblib
+
+    if jobs is not None:
+        check_range("jobs", jobs, low=1)
+    unique = {config_hash(config): config for config in configs}
+    jobs = min(joblib.cpu_count() if jobs is None else jobs, max(len(unique), 1))
+    outcomes: dict[str, Outcome] = {}
+
+    def finished(name: str, outcome: Outcome) -> None:
+        outcomes[name] = outcome
+        if progress is not None:
+            progress(len(outcomes), len(unique))
+
+    if jobs == 1:
+        for name, config in unique.items():
+            finished(name, _run_one(config, out_root)[1])
+    else:
+        before = {name: os.environ.get(name) for name in ONE_THREAD}
+        os.environ.update(ONE_THREAD)  # read by the workers when they start
+        try:
+            parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+            calls = (joblib.delayed(_run_one)(config, out_root) for config in unique.values())
+            for name, outcome in parallel(calls):
+                finished(name, outcome)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+    return [outcomes[config_hash(config)] for config in configs]
+
+
+def _run_one(config: RunConfig, out_root: Path) -> tuple[str, Outcome]:
+    from inmaterio.experiments.run import run
+
+    name = config_hash(config)
+    try:
+        return name, Outcome(run(config, out_root))
+    except InputError as error:
+        return name, Outcome(None, str(error))

@@ -1,0 +1,87 @@
+"""The command `inmaterio compare`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.command_line import Costs, Jobs, Json, _costs, app, print_json, progress_bar
+
+
+@app.command("compare")
+def compare_command(
+    data: Annotated[str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER.")] = "digits",
+    substrate: Annotated[
+        list[str] | None, typer.Option(help="Substrates, by name or FILE.py:NAME.  [default: hopfield-ideal]")
+    ] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="Rules, by name or FILE.py:NAME.  [default: equilibrium-propagation]")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds.  [default: 5; 2 with --quick]")] = None,
+    chips: Annotated[int, typer.Option(help="Chips: static errors of the devices; every seed runs on every chip.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for runs, comparison.json and report.html.")] = Path("comparison"),
+    quick: Annotated[bool, typer.Option("--quick", help="15 epochs, 3 rates, 2 seeds.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="Choose learning rates again although tuned ones are kept.")] = False,
+    hidden: Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers.  [default: 64]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs.  [default: 20; 15 with --quick]")] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 20,
+    train_limit: Annotated[int | None, typer.Option(help="Use no more than so many rows for training and validation.")] = None,
+    test_limit: Annotated[int | None, typer.Option(help="Use no more than so many rows for test.")] = None,
+    write_mode: Annotated[str, typer.Option(help="'master copy' or 'in place'.")] = "master copy",
+    split_seed: Annotated[list[int] | None, typer.Option(help="Seeds of the splits.  [default: 0]")] = None,
+    splits: Annotated[int | None, typer.Option(help="So many splits, with seeds from 0; instead of --split-seed.")] = None,
+    loss: Annotated[str | None, typer.Option(help="'mse' or 'cross_entropy', in place of each rule's own.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="Folder of tuned settings; the package's by default.")] = None,
+    costs: Costs = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Which rule trains this substrate, how well, and at what cost against backpropagation?
+
+    Example: `inmaterio compare --quick --substrate hopfield-ideal hopfield-imperfect --rule equilibrium-propagation`
+    """
+    from inmaterio.experiments.compare import compare
+    from inmaterio.experiments.report import write_comparison_report
+    from inmaterio.experiments.tables import comparison_table
+    from inmaterio.experiments.tuning import FOLDER
+
+    if splits is not None and (split_seed or splits < 1):
+        raise InputError(f"--splits is {splits}; expected a number >= 1, and no --split-seed beside it")
+    prices = _costs(costs)
+    with progress_bar() as move:
+        found = compare(
+            data,
+            substrate or ["hopfield-ideal"],
+            rule or ["equilibrium-propagation"],
+            out=out,
+            seeds=seeds,
+            chips=chips,
+            quick=quick,
+            tune=tune,
+            hidden=tuple(hidden or (64,)),
+            epochs=epochs,
+            batch_size=batch_size,
+            train_limit=train_limit,
+            test_limit=test_limit,
+            write_mode=write_mode,
+            split_seeds=range(splits) if splits is not None else split_seed or (0,),
+            loss=loss,
+            jobs=jobs,
+            costs=prices,
+            tuned_folder=FOLDER if tuned is None else tuned,
+            command=f"inmaterio {shlex.join(sys.argv[1:])}",
+            progress=move,
+        )
+    page = write_comparison_report(out, prices)
+    table, notes = comparison_table(found.rows, found.document["settings"])
+    console = Console(stderr=as_json)
+    console.print(table)
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print_json(found.rows)

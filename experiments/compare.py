@@ -1,0 +1,274 @@
+"""Which rule trains this substrate, how well, and at what cost against backpropagation?
+
+Every rule and control gets the same widths, data order, number of updates and size of learning-rate grid. Rates are chosen
+on the validation split with a seed and a chip of their own; then fresh seeds and chips are fitted on training and
+validation rows together, and the test split is touched once by each.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inmaterio.devices.costs import CostTable, load_costs
+from inmaterio.devices.validation import InputError, check_range
+from inmaterio.experiments.batch_of_runs import Outcome, run_all
+from inmaterio.experiments.configuration import DataConfig, RunConfig, SubstrateConfig, TrainingConfig
+from inmaterio.experiments.controls import Plan, check_rules, plan_rows
+from inmaterio.experiments.data import load_data
+from inmaterio.experiments.run_directory import read_run
+from inmaterio.experiments.summary import Row, add_differences, summarise
+from inmaterio.experiments.tuning import (
+    FOLDER,
+    FULL_GRID,
+    QUICK_GRID,
+    choose,
+    find_tuned,
+    load_tuned,
+    save_tuned,
+    setting_key,
+    tuning_config,
+)
+
+QUICK_EPOCHS, FULL_EPOCHS = 15, 20
+QUICK_SEEDS, FULL_SEEDS = 2, 5
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What came out.
+
+    Attributes
+    ----------
+    document : dict
+        As written to ``comparison.json``: settings, rows, tuning.
+    file : Path
+        That file.
+    """
+
+    document: dict[str, Any]
+    file: Path
+
+    @property
+    def rows(self) -> list[Row]:
+        """One per rule and substrate, controls last."""
+        return list(self.document["rows"])
+
+
+def compare(
+    data: str,
+    substrates: Sequence[str],
+    rules: Sequence[str],
+    *,
+    out: Path,
+    seeds: int | None = None,
+    chips: int = 1,
+    quick: bool = False,
+    tune: bool = False,
+    hidden: tuple[int, ...] = (64,),
+    epochs: int | None = None,
+    batch_size: int = 20,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    write_mode: str = "master copy",
+    split_seeds: Sequence[int] = (0,),
+    loss: str | None = None,
+    jobs: int | None = None,
+    costs: CostTable | None = None,
+    tuned_folder: Path = FOLDER,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare rules on substrates, with the controls of `inmaterio.experiments.controls`.
+
+    Parameters
+    ----------
+    data : str
+        A data set's name.
+    substrates, rules : sequence of str
+        At least one of each; pairs that are not legal are left out and named in the settings' notes.
+    out : Path
+        Folder for run directories, ``comparison.json`` and the report. Runs in it that are done are used again, so that
+        a comparison that was stopped goes on.
+    seeds, chips : int
+        Every pair of a seed and a chip is a run. Seeds are 5 (2 when quick) unless given.
+    quick : bool
+        15 epochs and 3 rates instead of 20 and 5; tuned settings are neither used nor kept.
+    tune : bool
+        Choose rates again although tuned settings are there.
+    hidden, epochs, batch_size, train_limit, test_limit, write_mode, loss
+        See `inmaterio.experiments.configuration`; `loss` in place of each rule's own.
+    split_seeds : sequence of int
+        Every run is done on each of these splits; rates are chosen on the first.
+    jobs : int, optional
+        Processes at a time.
+    costs : CostTable, optional
+        Joules per event; those of the package when None.
+    tuned_folder : Path
+        Where tuned settings are looked for and kept; below `out` when it cannot be written.
+    command : str
+        What was typed, for the records.
+    progress : callable, optional
+
+    Returns
+    -------
+    Comparison
+        Rows with data, split, substrate, rule, control, write_mode, seeds, chips, loss, metric, test_error_mean,
+        test_error_std, updates, device_passes, modelled_time_s (means per run), cosine per layer (mean over probes and
+        runs), energy_J of training one model at the boundary "system", run. Beyond these: runs, errors (one per run),
+        rate_factor, rate_at_edge (a better rate may lie outside the grid), trained_by, residual_max and
+        unsettled_fraction of the last epoch, energy_partial (an event has no price), energy_inference_J, chance_error,
+        difference_bp_feedforward, difference_readout_only.
+
+    Raises
+    ------
+    InputError
+        When something named is unknown or cannot be combined, or a run fails at the chosen rate.
+    """
+    for kind, names in (("substrate", substrates), ("rule", rules)):
+        if not names:
+            raise InputError(f"no {kind} is named; expected at least one")
+        check_rules(names)
+    seeds = (QUICK_SEEDS if quick else FULL_SEEDS) if seeds is None else seeds
+    check_range("seeds", seeds, low=1)
+    check_range("chips", chips, low=1)
+    if not split_seeds or len(set(split_seeds)) < len(split_seeds):
+        raise InputError(f"split seeds are {', '.join(map(str, split_seeds)) or 'none'}; expected each once")
+    load_data(data)
+    base = RunConfig(
+        data=DataConfig(data, split_seeds[0], train_limit, test_limit),
+        substrate=SubstrateConfig(hidden=hidden),
+        training=TrainingConfig(
+            epochs=(QUICK_EPOCHS if quick else FULL_EPOCHS) if epochs is None else epochs,
+            batch_size=batch_size,
+            write_mode=write_mode,
+        ),
+    )
+    plans, notes = plan_rows(base, substrates, rules, loss)
+    out = Path(out)
+    grid = QUICK_GRID if quick else FULL_GRID
+    tuning = _tune(plans, grid, out, jobs, progress, None if quick else tuned_folder, tune, command)
+    rates = [tuning[i if plan.rate_from is None else plan.rate_from]["rate_factor"] for i, plan in enumerate(plans)]
+    configs = [final_configs(plan, rate, split_seeds, seeds, chips) for plan, rate in zip(plans, rates, strict=True)]
+    together = [config for group in configs for config in group]
+    outcomes = iter(run_all(together, out, jobs=jobs, progress=None if progress is None else _named(progress, "runs")))
+    costs = load_costs() if costs is None else costs
+    folders = [[next(outcomes).path() for _ in group] for group in configs]
+    rows = [summarise(plan, group, costs, rate) for plan, group, rate in zip(plans, folders, rates, strict=True)]
+    for row, plan in zip(rows, plans, strict=True):
+        # The edge of a grid that a kept rate came from is not known: it is said for rates found now.
+        own = next(
+            one
+            for one in tuning.values()
+            if plan.rate_from is not None or (one["rule"], one["substrate"]) == (plan.rule, plan.substrate)
+        )
+        row["rate_at_edge"] = plan.rate_from is None and not own["reused"] and row["rate_factor"] in (grid[0], grid[-1])
+    add_differences(rows, [[(config.data.split_seed, config.seed) for config in group] for group in configs])
+    settings = {
+        "data": data,
+        "substrates": list(substrates),
+        "rules": list(rules),
+        "quick": quick,
+        "seeds": seeds,
+        "chips": chips,
+        "hidden": list(hidden),
+        "epochs": base.training.epochs,
+        "batch_size": batch_size,
+        "rate_factors": list(grid),
+        "write_mode": write_mode,
+        "split_seeds": list(split_seeds),
+        "loss": loss,
+        "command": command,
+        "notes": notes,
+    }
+    document = {"settings": settings, "rows": rows, "tuning": [tuning[i] for i in sorted(tuning)]}
+    return Comparison(document, write_json(out / "comparison.json", document))
+
+
+def final_configs(plan: Plan, rate: float, split_seeds: Sequence[int], seeds: int, chips: int) -> list[RunConfig]:
+    """The runs of a row: every split, seed and chip, fitted on training and validation rows, ending on the test rows."""
+    training = replace(plan.base.training, rate_factor=rate, fit_on="train+validation", evaluate_on="test")
+    return [
+        replace(
+            plan.base,
+            data=replace(plan.base.data, split_seed=split),
+            substrate=replace(plan.base.substrate, chip=chip),
+            training=training,
+            seed=seed,
+        )
+        for split in split_seeds
+        for seed in range(seeds)
+        for chip in range(chips if plan.has_chips else 1)
+    ]
+
+
+def _named(progress: Progress, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(name, done, total)
+
+
+def _tune(
+    plans: Sequence[Plan],
+    grid: Sequence[float],
+    out: Path,
+    jobs: int | None,
+    progress: Progress | None,
+    folder: Path | None,
+    again: bool,
+    command: str,
+) -> dict[int, dict[str, Any]]:
+    """Rate of every plan that has a grid, by its place: kept, or found now."""
+    data = plans[0].base.data.name
+    known = [] if folder is None or again else [*load_tuned(folder, data), *load_tuned(out / "tuned", data)]
+    chosen: dict[int, dict[str, Any]] = {}
+    for i, plan in enumerate(plans):
+        setting = find_tuned(known, plan) if plan.rate_from is None else None
+        if setting is not None:
+            about = {name: setting[name] for name in ("rate_factor", "validation_error", "command")}
+            chosen[i] = {"rule": plan.rule, "substrate": plan.substrate, "reused": True, **about}
+    wanted = [i for i, plan in enumerate(plans) if plan.rate_from is None and i not in chosen]
+    configs = [tuning_config(plans[i].base, factor) for i in wanted for factor in grid]
+    outcomes = run_all(
+        configs, out / "tuning", jobs=jobs, progress=None if progress is None else _named(progress, "learning rates")
+    )
+    found = []
+    for place, i in enumerate(wanted):
+        judged = [_judgement(outcome) for outcome in outcomes[place * len(grid) : (place + 1) * len(grid)]]
+        factor, error = choose(grid, judged)
+        plan = plans[i]
+        tried = [
+            {"rate_factor": rate, "validation_error": None if isinstance(one, str) else one[0]}
+            for rate, one in zip(grid, judged, strict=True)
+        ]
+        about = {
+            "rule": plan.rule,
+            "substrate": plan.substrate,
+            "reused": False,
+            "rate_factor": factor,
+            "validation_error": error,
+        }
+        chosen[i] = {**about, "tried": tried, "command": command}
+        found.append({"key": setting_key(plan), "rate_factor": factor, "validation_error": error, "command": command})
+    if found and folder is not None and save_tuned(folder, data, found) is None:
+        save_tuned(out / "tuned", data, found)
+    return chosen
+
+
+def _judgement(outcome: Outcome) -> tuple[float, float] | str:
+    if outcome.folder is None:
+        return outcome.problem
+    attributes = read_run(outcome.folder)[1].attrs
+    return float(attributes["validation_error"]), float(attributes["validation_loss"])
+
+
+def write_json(path: Path, document: Any) -> Path:
+    """Write JSON by rename into place."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
+    part.replace(path)
+    return path

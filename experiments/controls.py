@@ -1,0 +1,153 @@
+"""What a comparison runs: the rules that were asked for, and the controls that always stand beside them.
+
+- ``bp-feedforward``: backpropagation in a digital network of the same widths; once per comparison.
+- ``implicit-differentiation``: the exact gradient of the same network's fixed point; per substrate that allows it.
+- ``twin-deployed``: backpropagation in the digital twin, written onto the chip at the end; per substrate with a twin.
+- ``readout-only``: the first rule, hidden layers kept at their first values; per substrate.
+- ``shuffled-labels``: the first rule at its own rate, labels of the training rows permuted: must be at chance; per substrate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.configuration import RuleConfig, RunConfig, SubstrateConfig
+from inmaterio.experiments.registry import find_rule, judge, sample
+
+BASELINE = ("backpropagation", "digital-feedforward")
+"""Rule and substrate of ``bp-feedforward``."""
+
+BP_FEEDFORWARD = "bp-feedforward"
+IMPLICIT = "implicit-differentiation"
+TWIN_DEPLOYED = "twin-deployed"
+READOUT_ONLY = "readout-only"
+SHUFFLED_LABELS = "shuffled-labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One row of a comparison before it has run.
+
+    Attributes
+    ----------
+    rule : str
+        As tables call it: the rule's or the control's name.
+    substrate : str
+    control : bool
+    base : RunConfig
+        Everything but seed, chip, split, rate and the rows it trains on.
+    rate_from : int, optional
+        Place of the plan whose rate it takes; it has a grid of its own when None.
+    """
+
+    rule: str
+    substrate: str
+    control: bool
+    base: RunConfig
+    rate_from: int | None = None
+
+    @property
+    def has_chips(self) -> bool:
+        """Whether one chip differs from another: digital ones do not."""
+        return self.substrate != BASELINE[1]
+
+
+def plan_rows(
+    base: RunConfig, substrates: Sequence[str], rules: Sequence[str], loss: str | None = None
+) -> tuple[list[Plan], list[str]]:
+    """Every row of a comparison.
+
+    Parameters
+    ----------
+    base : RunConfig
+        Data, widths, training.
+    substrates, rules : sequence of str
+        Names as `inmaterio.experiments.registry` takes them.
+    loss : str, optional
+        In place of each rule's own.
+
+    Returns
+    -------
+    list of Plan, list of str
+        Rows, and what was left out and why.
+
+    Raises
+    ------
+    InputError
+        When a name is unknown, or a rule or substrate that was asked for is left without a legal partner.
+    """
+    notes: list[str] = []
+    legal: dict[str, list[str]] = {substrate: [] for substrate in substrates}
+    for rule in rules:
+        reasons = []
+        for substrate in substrates:
+            pair = judge(find_rule(rule), sample(substrate), substrate)
+            if pair.legal:
+                legal[substrate].append(rule)
+            else:
+                reasons.append(f"rule {rule!r} cannot train substrate {substrate!r}: {pair.reason}")
+        if len(reasons) == len(substrates):
+            raise InputError("; ".join(reasons))
+        notes += reasons
+    for substrate, partners in legal.items():
+        if not partners:
+            reasons = [note for note in notes if repr(substrate) in note]
+            raise InputError(f"no rule that was asked for can train {substrate!r}: {'; '.join(reasons)}")
+
+    def configured(rule: str, substrate: str, **training: Any) -> RunConfig:
+        return replace(
+            base,
+            substrate=SubstrateConfig(
+                substrate, base.substrate.hidden, base.substrate.options if substrate in substrates else {}
+            ),
+            rule=RuleConfig(rule, _hyper(rule, loss)),
+            training=replace(base.training, **training),
+        )
+
+    plans = [Plan(rule, substrate, False, configured(rule, substrate)) for substrate in substrates for rule in legal[substrate]]
+    plans.append(Plan(BP_FEEDFORWARD, BASELINE[1], True, configured(*BASELINE, write_mode="master copy")))
+    for substrate in substrates:
+        first = legal[substrate][0]
+        if IMPLICIT not in legal[substrate]:
+            pair = judge(find_rule(IMPLICIT), sample(substrate), substrate)
+            if pair.legal:
+                plans.append(Plan(IMPLICIT, substrate, True, configured(IMPLICIT, substrate)))
+            else:
+                notes.append(f"control {IMPLICIT} left out on {substrate}: {pair.reason}")
+        if substrate == BASELINE[1]:
+            notes.append(f"control {TWIN_DEPLOYED} left out on {substrate}: it is {BP_FEEDFORWARD}")
+        else:
+            pair = judge(find_rule(BASELINE[0]), sample(substrate), substrate)
+            if pair.legal:
+                training = {"placement": "twin-deployed", "write_mode": "master copy"}
+                plans.append(Plan(TWIN_DEPLOYED, substrate, True, configured(BASELINE[0], substrate, **training)))
+            else:
+                notes.append(f"control {TWIN_DEPLOYED} left out on {substrate}: {pair.reason}")
+        if not base.substrate.hidden:
+            notes.append(f"control {READOUT_ONLY} left out on {substrate}: there is no hidden layer")
+        elif find_rule(first).programs:
+            notes.append(
+                f"control {READOUT_ONLY} left out on {substrate}: {first} writes by itself, so that no layer can be frozen"
+            )
+        else:
+            plans.append(Plan(READOUT_ONLY, substrate, True, configured(first, substrate, trained="readout")))
+        place = next(i for i, plan in enumerate(plans) if (plan.rule, plan.substrate, plan.control) == (first, substrate, False))
+        plans.append(Plan(SHUFFLED_LABELS, substrate, True, configured(first, substrate, labels="shuffled"), rate_from=place))
+    return plans, notes
+
+
+def _hyper(rule: str, loss: str | None) -> dict[str, Any]:
+    if loss is None:
+        return {}
+    entry = find_rule(rule)
+    if "loss" not in entry.defaults:
+        raise InputError(f"rule {rule!r} has no loss to choose; leave --loss out")
+    return {"loss": loss}
+
+
+def check_rules(rules: Sequence[str]) -> None:
+    """Refuse a rule or substrate that is named twice."""
+    for name in rules:
+        if list(rules).count(name) > 1:
+            raise InputError(f"{name!r} is named twice; expected each once")

@@ -1,0 +1,189 @@
+"""The directory of a run: what is in it, and how it comes to be there whole or not at all.
+
+``OUT/<hash>/`` holds ``config.toml`` (complete: it can be run again), ``run.nc`` (see `build_dataset`), ``state.npz`` (the
+trained chip and rule, for `load_run`) and ``log.txt``. While a run is under way its files stand in ``OUT/.<hash>.partial``
+with a ``checkpoint.npz``; at the end that folder is renamed.
+"""
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.configuration import RunConfig, load_config, to_toml
+from inmaterio.simulators.capabilities import Array, Parameter
+
+CURVES: Mapping[str, tuple[str, str]] = {
+    "train_loss": ("mean loss over the batches of the epoch, before each update", "1"),
+    "train_error": ("error on the training rows as they came by", "1"),
+    "validation_error": ("error on the validation rows", "1"),
+    "residual_max": ("largest settling residual", "units of activity"),
+    "unsettled_fraction": ("share of samples whose free phase did not settle", "1"),
+    "updates": ("updates so far", "1"),
+    "device_passes": ("device passes in training so far", "1"),
+    "modelled_time_s": ("modelled time in training so far; not a number where none is modelled", "s"),
+}
+"""What is kept per epoch: meaning and unit."""
+
+Records = Mapping[str, list[list[str | float]]]
+"""A ledger as `Ledger.to_records` gives it."""
+
+
+def partial_folder(out_root: Path, name: str) -> Path:
+    """Where a run stands while it is under way."""
+    return out_root / f".{name}.partial"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the system lets go of it when the process ends in any way.
+
+    Raises
+    ------
+    InputError
+        When another process holds it.
+    """
+    if sys.platform == "win32":  # no such lock there: two processes on one run would both do the same work
+        yield
+        return
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder} is being run by another process; wait for it or choose another --out") from None
+        yield
+
+
+def build_dataset(
+    history: Sequence[Mapping[str, float]],
+    ledgers: Sequence[Records],
+    probes: Sequence[Mapping[str, Any]],
+    parameters: Mapping[str, Parameter],
+    requested: Mapping[str, Array],
+    read_back: Mapping[str, Array],
+    scalars: Mapping[str, float | int | str],
+) -> Any:
+    """An `xarray.Dataset` of a run.
+
+    Dimensions: ``epoch`` (1 is after the first), ``row`` of ``events`` with coordinates phase, role, component, event,
+    ``tally_row`` of ``tallies`` with phase, role, tally, ``probe`` (coordinate ``probe_epoch``) and ``layer`` of
+    ``cosine``, and those of each parameter in ``requested_NAME`` and ``read_back_NAME``. Counts are cumulative; the last
+    epoch's include what came after it: deployment, evaluation and inference.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        One mapping of `CURVES` per epoch.
+    ledgers : sequence of records
+        The ledger after each epoch.
+    probes : sequence of mapping
+        ``{"epoch": int, "cosine": {layer: float}}``.
+    parameters, requested, read_back : mapping
+        What each parameter is; values asked for and values measured at the end.
+    scalars : mapping
+        Become attributes of the dataset.
+    """
+    import xarray
+
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {"epoch": np.arange(1, len(history) + 1)}
+    for name, (meaning, unit) in CURVES.items():
+        values = np.array([epoch[name] for epoch in history], dtype=np.float64)
+        variables[name] = ("epoch", values, {"long_name": meaning, "units": unit})
+    for kind, dimension, names in (
+        ("events", "row", ("phase", "role", "component", "event")),
+        ("tallies", "tally_row", ("tally_phase", "tally_role", "tally")),
+    ):
+        rows = sorted({tuple(map(str, record[:-1])) for ledger in ledgers for record in ledger[kind]})
+        place = {row: i for i, row in enumerate(rows)}
+        counts = np.zeros((len(ledgers), len(rows)))
+        for i, ledger in enumerate(ledgers):
+            for record in ledger[kind]:
+                counts[i, place[tuple(map(str, record[:-1]))]] = float(record[-1])
+        variables[kind] = (("epoch", dimension), counts, {"long_name": f"{kind} so far", "units": f"of the {names[-1]}"})
+        for i, name in enumerate(names):
+            coordinates[name] = (dimension, np.array([row[i] for row in rows], dtype=str))
+    layers = sorted({layer for probe in probes for layer in probe["cosine"]}, key=lambda layer: (len(layer), layer))
+    cosine = np.array([[_nan(probe["cosine"].get(layer)) for layer in layers] for probe in probes], dtype=np.float64)
+    coordinates["layer"] = np.array(layers, dtype=str)
+    coordinates["probe_epoch"] = ("probe", np.array([probe["epoch"] for probe in probes], dtype=np.int64))
+    meaning = "cosine of the estimated to the exact gradient of the loss on a fixed batch"
+    variables["cosine"] = (("probe", "layer"), cosine.reshape(len(probes), len(layers)), {"long_name": meaning, "units": "1"})
+    for kind, meaning, held in (
+        ("requested", "value asked for", requested),
+        ("read_back", "value measured at the end", read_back),
+    ):
+        for name, array in held.items():
+            key = name.replace("/", ".")
+            axes = {1: ("to",), 2: ("to", "from")}.get(array.ndim, tuple(f"axis_{i}" for i in range(array.ndim)))
+            dimensions = tuple(f"{key}_{axis}" for axis in axes)
+            if np.iscomplexobj(array):
+                array, dimensions = np.stack([array.real, array.imag], axis=-1), (*dimensions, "real_and_imaginary")
+            about = {"long_name": f"{name}: {meaning}", "units": parameters[name].unit, "parameter": name}
+            variables[f"{kind}_{key}"] = (dimensions, array, about)
+    return xarray.Dataset(variables, coordinates, dict(scalars))
+
+
+def _nan(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def fingerprint(config: RunConfig) -> str:
+    """SHA-256 of a configuration as it stands in ``config.toml``."""
+    return hashlib.sha256(to_toml(config).encode()).hexdigest()
+
+
+def write_dataset(dataset: Any, folder: Path) -> None:
+    """Write ``run.nc`` into a partial folder."""
+    dataset.to_netcdf(folder / "run.nc", engine="h5netcdf")
+
+
+def read_run(folder: Path) -> tuple[RunConfig, Any]:
+    """Configuration and dataset of a finished run.
+
+    Raises
+    ------
+    InputError
+        When the folder or one of its files is missing or damaged, or the files are not of one run.
+    """
+    import xarray
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a run directory: no such folder")
+    for name in ("config.toml", "run.nc"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} is not a run directory or is damaged: {name} is missing")
+    config = load_config(folder / "config.toml")
+    try:
+        with xarray.open_dataset(folder / "run.nc", engine="h5netcdf") as file:
+            dataset = file.load()
+    except Exception as error:  # the HDF5 libraries raise many kinds for a damaged file
+        raise InputError(
+            f"{folder / 'run.nc'} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from None
+    if dataset.attrs.get("configuration_sha256") != fingerprint(config):
+        raise InputError(f"{folder} belongs to another configuration: run.nc was not made from this config.toml")
+    return config, dataset
+
+
+def check_finished(folder: Path, config: RunConfig, name: str) -> None:
+    """Make sure that a folder that is in the way is this very run.
+
+    Raises
+    ------
+    InputError
+        When it is damaged or another run's; nothing in it is touched.
+    """
+    kept, dataset = read_run(folder)
+    if kept != config or dataset.attrs.get("hash") != name:
+        raise InputError(f"{folder} belongs to another configuration; move it away or choose another --out")
+    if not (folder / "state.npz").is_file():
+        raise InputError(f"{folder} is damaged: state.npz is missing; move it away to run it again")

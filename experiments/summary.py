@@ -1,0 +1,145 @@
+"""From finished runs to one row of a comparison."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inmaterio.devices.costs import CostTable
+from inmaterio.devices.ledger import Ledger
+from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY, Plan
+from inmaterio.experiments.energy import EnergyEstimate, estimate, per_sample
+from inmaterio.experiments.metrics import paired_difference, spread
+from inmaterio.experiments.run_directory import read_run
+
+Row = dict[str, Any]
+
+
+def ledger_of(dataset: Any) -> Ledger:
+    """Every count of a finished run."""
+    rows = zip(*(map(str, dataset[name].values) for name in ("phase", "role", "component", "event")), strict=True)
+    tallies = zip(*(map(str, dataset[name].values) for name in ("tally_phase", "tally_role", "tally")), strict=True)
+    return Ledger(
+        dict(zip(rows, map(float, dataset["events"].values[-1]), strict=True)),
+        dict(zip(tallies, map(float, dataset["tallies"].values[-1]), strict=True)),
+    )
+
+
+def mean_ledger(ledgers: Sequence[Ledger]) -> Ledger:
+    """Counts averaged over runs."""
+    events: dict[tuple[str, str, str, str], float] = {}
+    for ledger in ledgers:
+        for key, amount in ledger.events.items():
+            events[key] = events.get(key, 0.0) + amount / len(ledgers)
+    return Ledger(events)
+
+
+def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor: float) -> Row:
+    """One row: see `inmaterio.experiments.compare.compare` for its keys.
+
+    Raises
+    ------
+    InputError
+        When a run directory is damaged.
+    """
+    read = [read_run(folder) for folder in folders]
+    configs, datasets = [config for config, _ in read], [dataset for _, dataset in read]
+    errors = spread([float(dataset.attrs["test_error"]) for dataset in datasets])
+    ledgers = [ledger_of(dataset) for dataset in datasets]
+    mean = mean_ledger(ledgers)
+    samples = float(np.mean([ledger.total("sample", "infer") for ledger in ledgers]))
+    inference = estimate(mean, costs, phases=("infer",))
+    training = estimate(mean, costs, phases=("train",))
+    splits = sorted({config.data.split_seed for config in configs})
+    first = datasets[0].attrs
+    return {
+        "data": plan.base.data.name,
+        "split": ",".join(map(str, splits)),
+        "substrate": plan.substrate,
+        "rule": plan.rule,
+        "control": plan.control,
+        "write_mode": plan.base.training.write_mode,
+        "seeds": len({config.seed for config in configs}),
+        "chips": len({config.substrate.chip for config in configs}),
+        "loss": str(first["loss"]),
+        "metric": str(first["metric"]),
+        "test_error_mean": errors.mean,
+        "test_error_std": errors.std,
+        "updates": _mean(datasets, "updates"),
+        "device_passes": _mean(datasets, "device_passes"),
+        "modelled_time_s": _mean(datasets, "modelled_time_s"),
+        "cosine": mean_cosines(datasets),
+        "energy_J": {"scope": "train_total", **_points(training)},
+        "run": str(folders[0]),
+        "runs": [str(folder) for folder in folders],
+        "errors": [float(dataset.attrs["test_error"]) for dataset in datasets],
+        "rate_factor": rate_factor,
+        "trained_by": plan.base.rule.name,
+        "residual_max": max(float(dataset.attrs["residual_max"]) for dataset in datasets),
+        "unsettled_fraction": _mean(datasets, "unsettled_fraction"),
+        "energy_partial": not training.complete,
+        "energy_inference_J": {"scope": "inference_per_sample", **_points(per_sample(inference, samples) if samples else None)},
+        "chance_error": _mean(datasets, "chance_error"),
+    }
+
+
+def _points(whole: EnergyEstimate | None) -> dict[str, float | None]:
+    total = None if whole is None else whole.total
+    return {"P10": None, "P50": None, "P90": None} if total is None else dict(total._asdict())
+
+
+def _mean(datasets: Sequence[Any], name: str) -> float | None:
+    value = float(np.mean([float(dataset.attrs[name]) for dataset in datasets]))
+    return value if math.isfinite(value) else None
+
+
+def mean_cosines(datasets: Sequence[Any]) -> dict[str, float | None]:
+    """Cosine per layer, averaged over probes and runs; None where no probe gave one."""
+    found: dict[str, list[float]] = {}
+    for dataset in datasets:
+        for i, layer in enumerate(dataset["layer"].values):
+            values = dataset["cosine"].values[:, i]
+            found.setdefault(str(layer), []).extend(float(value) for value in values[np.isfinite(values)])
+    return {layer: float(np.mean(values)) if values else None for layer, values in found.items()}
+
+
+def add_differences(rows: Sequence[Row], places: Sequence[Sequence[tuple[int, int]]]) -> None:
+    """Add to each row its paired differences, with a 95 % interval, against ``bp-feedforward`` and ``readout-only``.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Changed: keys ``difference_bp_feedforward`` and ``difference_readout_only`` (of the same substrate), None for the
+        control itself. Negative: this row errs less.
+    places : sequence of sequence of (int, int)
+        Split seed and seed of each run of each row; chips of one pair are averaged first.
+    """
+    means = [_by_place(row["errors"], place) for row, place in zip(rows, places, strict=True)]
+    for row, own in zip(rows, means, strict=True):
+        for control in (BP_FEEDFORWARD, READOUT_ONLY):
+            other = next(
+                (
+                    mean
+                    for mean, one in zip(means, rows, strict=True)
+                    if one["rule"] == control
+                    and one is not row
+                    and (control == BP_FEEDFORWARD or one["substrate"] == row["substrate"])
+                ),
+                None,
+            )
+            row[f"difference_{control.replace('-', '_')}"] = None if other is None else _difference(own, other)
+
+
+def _by_place(errors: Sequence[float], places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
+    groups: dict[tuple[int, int], list[float]] = {}
+    for error, place in zip(errors, places, strict=True):
+        groups.setdefault(place, []).append(error)
+    return {place: float(np.mean(group)) for place, group in groups.items()}
+
+
+def _difference(own: Mapping[tuple[int, int], float], other: Mapping[tuple[int, int], float]) -> dict[str, Any]:
+    common = sorted(own.keys() & other.keys())
+    found = paired_difference([own[place] for place in common], [other[place] for place in common])
+    return {"mean": found.estimate, "low": found.low, "high": found.high, "pairs": found.count, "decides": found.decides}

@@ -1,0 +1,113 @@
+"""Tables for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from inmaterio.experiments.energy import EnergyEstimate
+from inmaterio.experiments.plots import engineering
+from inmaterio.experiments.registry import Pair
+from inmaterio.learning_rules.contract import SETTLED
+
+NO_FIGURE = "no figure"
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[Table, list[str]]:
+    """Rows of a comparison, and the footnotes they need."""
+    budget = "quick: " if settings["quick"] else ""
+    counts = (settings["epochs"], len(settings["rate_factors"]), settings["seeds"], settings["chips"])
+    size = "{} epochs, {} rates, {} seeds x {} chips".format(*counts)
+    title = f"{settings['data']}: {budget}{size}"
+    table = Table(title=title, caption_justify="left")
+    layers = list(dict.fromkeys(layer for row in rows for layer in row["cosine"]))
+    table.add_column("substrate", overflow="fold")
+    table.add_column("rule", overflow="fold")
+    percent = rows[0]["metric"] == "error"
+    table.add_column("error %" if percent else str(rows[0]["metric"]), justify="right")
+    table.add_column(f"cosine {' '.join(layer.replace('layer_', '') for layer in layers)}", justify="right")
+    for heading in ("residual", "passes", "seconds", "joules P50 [P10-P90]"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        scale = 100.0 if percent else 1.0
+        spread = "" if row["test_error_std"] is None else f" +- {scale * row['test_error_std']:.2f}"
+        points = row["energy_J"]
+        energy = NO_FIGURE if points["P50"] is None else f"{points['P50']:.2g} [{points['P10']:.1g}-{points['P90']:.1g}]"
+        table.add_row(
+            row["substrate"],
+            f"({row['rule']})" if row["control"] else row["rule"],
+            f"{scale * row['test_error_mean']:.2f}{spread}",
+            " ".join(number(row["cosine"].get(layer)) for layer in layers),
+            f"{row['residual_max']:.1e}{'!' if row['unsettled_fraction'] else ''}",
+            f"{row['device_passes']:.3g}",
+            "-" if row["modelled_time_s"] is None else f"{row['modelled_time_s']:.2g}",
+            f"{energy}{'*' if row['energy_partial'] and points['P50'] is not None else ''}",
+        )
+    notes = [
+        "Rules in brackets are controls. Error: mean +- standard deviation over runs, test rows.",
+        "Cosine: to the exact gradient, per layer, mean over probes and runs. Residual: largest of the last epoch.",
+        "Passes, modelled seconds and joules (boundary: system) are of training one model; the report has their sources.",
+    ]
+    if any(row["unsettled_fraction"] for row in rows):
+        notes.append(f"! some free phases of the last epoch ended with a residual above {SETTLED:g}: not settled.")
+    if any(row["energy_partial"] for row in rows):
+        notes.append("* partial: some events have no price.")
+    if any(row["rate_at_edge"] for row in rows):
+        edge = ", ".join(f"{row['rule']} on {row['substrate']}" for row in rows if row["rate_at_edge"])
+        notes.append(f"The best rate lies at the edge of the grid, so a better one may lie outside: {edge}.")
+    return table, notes + [note[0].upper() + note[1:] + "." for note in settings["notes"]]
+
+
+def number(value: float | None) -> str:
+    """Two decimals, or a dash."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def pairs_table(found: Sequence[Pair]) -> tuple[Table, list[str]]:
+    """Rules against substrates, and the reasons that its numbers stand for."""
+    table = Table(title="which rule trains which substrate")
+    table.add_column("rule", no_wrap=True)
+    for substrate in dict.fromkeys(pair.substrate for pair in found):
+        table.add_column(substrate.replace("-", "-\n"), justify="center")
+    reasons: list[str] = []
+    for rule in dict.fromkeys(pair.rule for pair in found):
+        cells = []
+        for pair in (pair for pair in found if pair.rule == rule):
+            why = pair.reason.replace(f"{pair.substrate} ", "")
+            if not pair.legal and why not in reasons:
+                reasons.append(why)
+            cells.append(f"yes {pair.reason}".strip() if pair.legal else f"no ({reasons.index(why) + 1})")
+        table.add_row(rule, *cells)
+    return table, [f"({place}) {reason}" for place, reason in enumerate(reasons, start=1)]
+
+
+def names_table(title: str, lines: Mapping[str, Sequence[str]], *headings: str) -> Table:
+    """A name and some words per line."""
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for name, cells in lines.items():
+        table.add_row(name, *cells)
+    return table
+
+
+def energy_tables(title: str, whole: EnergyEstimate) -> list[Table]:
+    """Joules by boundary and by component, with what the total hangs on most."""
+    boundaries = Table(title=f"{title}: by boundary, each containing those above it")
+    components = Table(title=f"{title}: by component")
+    for table, heading in ((boundaries, "boundary"), (components, "component")):
+        table.add_column(heading)
+        for point in ("P10", "P50", "P90"):
+            table.add_column(point, justify="right")
+    for table, figures in ((boundaries, whole.levels), (components, whole.by_component)):
+        for name, figure in figures.items():
+            table.add_row(name, *([NO_FIGURE] * 3 if figure is None else (engineering(value, "J") for value in figure)))
+    for component, event, amount in whole.unpriced:
+        components.add_row(component, "not modelled", f"{amount:.4g} x", event)
+    sensitivity = Table(title=f"{title}: total with one cost at its low and high point")
+    for heading in ("cost", "low", "high", "status", "source"):
+        sensitivity.add_column(heading, overflow="fold")
+    for item in whole.sensitivity[:5]:
+        cost = item.cost
+        sensitivity.add_row(cost.id, engineering(item.low, "J"), engineering(item.high, "J"), cost.status, f"{cost.source}")
+    return [boundaries, components, *([sensitivity] if whole.sensitivity else [])]

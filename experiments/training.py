@@ -1,0 +1,224 @@
+"""How a run trains and is judged: epochs, probes, evaluation, deployment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.assembly import Parts
+from inmaterio.experiments.metrics import metric, metric_name
+from inmaterio.experiments.probe import PROBE_ROWS, probe
+from inmaterio.learning_rules.contract import Rule
+from inmaterio.learning_rules.initialisation import initial_values
+from inmaterio.learning_rules.optimisers import InPlace, MasterCopy, schedule
+from inmaterio.simulators.capabilities import Array, Request, Write
+from inmaterio.simulators.digital_twin import batch_loss, to_tensor
+
+EVALUATION_ROWS = 100
+"""Rows predicted at once: a fixed number, so that results do not depend on the batch of training."""
+
+INFERENCE_ROWS = 100
+"""Most test rows that are predicted once more, charged, for the energy of an inference."""
+
+
+@dataclass(slots=True, eq=False)
+class Course:
+    """How far a run has come: everything that changes while it trains, apart from what the substrates hold."""
+
+    state: Any
+    optimiser: MasterCopy | InPlace | None
+    epoch: int
+    step: int
+    history: list[dict[str, float]]
+    ledgers: list[dict[str, list[list[str | float]]]]
+    probes: list[dict[str, Any]]
+    seconds: float
+
+
+def make_optimiser(parts: Parts, initial: Mapping[str, Array]) -> MasterCopy | InPlace | None:
+    training = parts.config.training
+    if parts.entry.programs:
+        if training.trained != "all":
+            raise InputError(
+                f"rule {parts.entry.name!r} writes by itself: no layer can be frozen; expected training.trained 'all'"
+            )
+        return None
+    if training.write_mode == "in place":
+        return InPlace(parts.learner.parameters, rates=parts.rates, ledger=parts.ledger)
+    for name in parts.rates:
+        accepts = parts.learner.parameters[name].accepts
+        if "Write" not in accepts:
+            raise InputError(
+                f"{name} takes only {', '.join(accepts)}: a master copy cannot be written; expected training.write_mode 'in place'"
+            )
+    return MasterCopy(
+        parts.learner.parameters,
+        initial,
+        rates=parts.rates,
+        ledger=parts.ledger,
+        optimiser=training.optimiser,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+    )
+
+
+def first_values(parts: Parts) -> dict[str, Array]:
+    training = parts.config.training
+    values = initial_values(
+        parts.learner.parameters, key=Key(parts.config.seed).at("init"), gain=training.gain, scheme=training.initialisation
+    )
+    return dict(values)
+
+
+def begin(parts: Parts) -> Course:
+    """A run before its first epoch: first values written, the gradient probed."""
+    initial = first_values(parts)
+    seed = Key(parts.config.seed)
+    with parts.ledger.phase("initialise"):
+        # what cannot be written begins with what it holds
+        writable = {name: Write(values) for name, values in initial.items() if "Write" in parts.learner.parameters[name].accepts}
+        if writable:
+            parts.learner.program(writable, key=seed.at("program", "initialise"))
+    course = Course(parts.rule.init(seed.at("rule")), make_optimiser(parts, initial), 0, 0, [], [], [], 0.0)
+    _probe(parts, course)
+    return course
+
+
+def train_epoch(parts: Parts, course: Course) -> None:
+    """Train on every row once, then record."""
+    training, seed, ledger = parts.config.training, Key(parts.config.seed), parts.ledger
+    order = parts.fitted[seed.at("order", course.epoch).generator().permutation(len(parts.fitted))]
+    batches = [order[i : i + training.batch_size] for i in range(0, len(order), training.batch_size)]
+    total = training.epochs * len(batches)
+    losses, unsettled, residual, outputs = 0.0, 0.0, 0.0, []
+    for rows in batches:
+        with ledger.phase("train"):
+            update = parts.rule.update(course.state, parts.batch(rows), seed.at("noise", course.step))
+            course.state = update.state
+            if course.optimiser is not None:
+                estimates = {name: one for name, one in update.estimates.items() if name in parts.rates}
+                with ledger.phase("update"):
+                    requests: dict[str, Request] = course.optimiser.step(
+                        estimates, schedule(training.schedule, course.step, total)
+                    )
+                    parts.learner.program(requests, key=seed.at("program", course.step))
+        course.step += 1
+        noticed = update.diagnostics
+        losses += noticed.loss * len(rows)
+        unsettled += noticed.unsettled * len(rows)
+        residual = max(residual, noticed.residual)
+        outputs.append(noticed.outputs)
+    course.epoch += 1
+    if course.epoch == training.epochs and training.placement == "twin-deployed":
+        _deploy_twin(parts, course)
+    validate = training.fit_on == "train" and len(parts.split.validation) > 0 and training.placement == "chip"
+    seconds = ledger.total("second", "train")
+    course.history.append(
+        {
+            "train_loss": losses / len(order),
+            "train_error": _error(parts, np.concatenate(outputs), parts.answers[order]),
+            "validation_error": evaluate(
+                parts, parts.rule, course.state, parts.split.validation, seed.at("validation", course.epoch)
+            )[0]
+            if validate
+            else np.nan,
+            "residual_max": residual,
+            "unsettled_fraction": unsettled / len(order),
+            "updates": float(course.step),
+            "device_passes": float(ledger.total("device_pass", "train")),
+            "modelled_time_s": seconds if seconds > 0 else np.nan,
+        }
+    )
+    _probe(parts, course)
+    course.ledgers.append(ledger.to_records())
+
+
+def _probe(parts: Parts, course: Course) -> None:
+    if course.epoch in parts.config.training.probes():
+        batch = parts.batch(parts.fitted[:PROBE_ROWS])
+        key = Key(parts.config.seed).at("probe")
+        course.probes.append(
+            {"epoch": course.epoch, "cosine": probe(parts.rule, course.state, parts.learner, batch, parts.loss, key)}
+        )
+
+
+def _error(parts: Parts, outputs: Array, answers: Array) -> float:
+    return metric(parts.dataset.task, parts.targets.decode(outputs), answers)
+
+
+def predict(parts: Parts, rule: Rule, state: Any, rows: Array, key: Key) -> Array:
+    """Scores of rows of the data set, in batches of a fixed size."""
+    groups = [rows[i : i + EVALUATION_ROWS] for i in range(0, len(rows), EVALUATION_ROWS)]
+    return np.concatenate(
+        [rule.predict(state, parts.encoding.encode(parts.dataset.inputs[group]), group, key) for group in groups]
+    )
+
+
+def evaluate(parts: Parts, rule: Rule, state: Any, rows: Array, key: Key) -> tuple[float, float]:
+    """Metric and mean loss on rows of the data set against their true answers; shown in the ledger, not charged."""
+    with parts.ledger.phase("evaluate"):
+        scores = predict(parts, rule, state, rows, key)
+    answers = parts.dataset.answers[rows]
+    import torch
+
+    outputs, targets = to_tensor(scores, torch.float64), to_tensor(parts.targets.encode(answers), torch.float64)
+    return _error(parts, scores, answers), float(batch_loss(parts.loss, outputs, targets, parts.chip.ports["output"]))
+
+
+def _deploy_twin(parts: Parts, course: Course) -> None:
+    """Write what the twin learned onto the chip, once; charged to training."""
+    with parts.ledger.phase("train"), parts.ledger.phase("update"):
+        deploy(
+            parts.learner.read_back(key=Key(parts.config.seed).at("twin")),
+            parts.chip,
+            Key(parts.config.seed).at("program", "deploy"),
+        )
+
+
+def deploy(values: Mapping[str, Array], substrate: Any, key: Key) -> None:
+    """Write trained values onto any substrate with the same parameters; the caller opens the phase.
+
+    Raises
+    ------
+    InputError
+        When a parameter is missing or of another shape.
+    """
+    for name, parameter in substrate.parameters.items():
+        if name not in values or np.shape(values[name]) != tuple(parameter.shape):
+            found = f"has shape {np.shape(values[name])}" if name in values else "is missing"
+            raise InputError(f"cannot deploy: {name} {found}; expected shape {tuple(parameter.shape)}")
+    substrate.program({name: Write(np.asarray(values[name])) for name in substrate.parameters}, key=key)
+
+
+def conclude(parts: Parts, course: Course) -> dict[str, float | int | str]:
+    """Evaluate once, infer once, and say what came out."""
+    training, seed = parts.config.training, Key(parts.config.seed)
+    error, loss = evaluate(parts, parts.deployed, course.state, parts.evaluated, seed.at("evaluate"))
+    if training.evaluate_on == "test":
+        with parts.ledger.phase("infer"):
+            predict(parts, parts.deployed, course.state, parts.evaluated[:INFERENCE_ROWS], seed.at("infer"))
+    last = course.history[-1]
+    return {
+        f"{training.evaluate_on}_error": error,
+        f"{training.evaluate_on}_loss": loss,
+        "chance_error": parts.targets.chance_error,
+        "metric": metric_name(parts.dataset.task),
+        "task": parts.dataset.task,
+        "loss": parts.loss,
+        "data": parts.dataset.name,
+        "rule": parts.entry.name,
+        "substrate": parts.config.substrate.name,
+        "inference_samples": parts.ledger.total("sample", "infer"),
+        **{name: last[name] for name in ("updates", "device_passes", "modelled_time_s", "residual_max", "unsettled_fraction")},
+    }
+
+
+def requested_values(parts: Parts, course: Course) -> dict[str, Array]:
+    """What was asked of the chip, as far as anyone knows: its twin's values, else the master copy's."""
+    if "Twin" in parts.chip.capabilities:
+        held = {name.replace(".", "/"): tensor for name, tensor in parts.chip.twin().named_parameters()}
+        return {name: held[name].detach().numpy().copy() for name in parts.chip.parameters if name in held}
+    return course.optimiser.values() if isinstance(course.optimiser, MasterCopy) else {}

@@ -1,0 +1,153 @@
+"""Learning rates chosen on the validation split, and the files that keep them.
+
+Every rule gets a grid of the same size, one run per rate, with a seed and a chip that no reported run has. What is found
+is kept in ``tuned/<data>.toml`` with the command that found it::
+
+    [[setting]]
+    command = "inmaterio compare --data digits ..."
+    rate_factor = 1.0
+    validation_error = 0.021
+    [setting.key.rule]
+    name = "equilibrium-propagation"
+    ...
+
+A setting is used again for the same key only.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.configuration import RunConfig
+from inmaterio.experiments.controls import Plan
+from inmaterio.experiments.toml_writer import write_toml
+
+TUNING_SEED = 1000
+"""Seed and chip of the runs that choose; reported runs count from 0."""
+
+FOLDER = Path(__file__).resolve().parent / "tuned"
+"""Settings that come with the package."""
+
+QUICK_GRID = (0.5, 1.0, 2.0)
+FULL_GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""What a rule's own rates are multiplied by."""
+
+
+def tuning_config(base: RunConfig, factor: float) -> RunConfig:
+    """The run that tries one rate: fitted on the training rows, judged on the validation rows, not probed."""
+    return replace(
+        base,
+        substrate=replace(base.substrate, chip=TUNING_SEED),
+        training=replace(base.training, rate_factor=factor, fit_on="train", evaluate_on="validation", probe_epochs=()),
+        seed=TUNING_SEED,
+    )
+
+
+def choose(factors: Sequence[float], outcomes: Sequence[tuple[float, float] | str]) -> tuple[float, float]:
+    """The factor with the lowest validation error, of equals that with the lower loss, and that error.
+
+    Parameters
+    ----------
+    factors : sequence of float
+    outcomes : sequence
+        (error, loss) of each, or why the run failed.
+
+    Raises
+    ------
+    InputError
+        When every run failed.
+    """
+    judged = [
+        ((error if math.isfinite(error) else math.inf, loss if math.isfinite(loss) else math.inf), factor, error)
+        for factor, outcome in zip(factors, outcomes, strict=True)
+        if not isinstance(outcome, str)
+        for error, loss in (outcome,)
+    ]
+    if not judged:
+        raise InputError(str(outcomes[0]))
+    _, factor, error = min(judged)
+    return factor, error
+
+
+def setting_key(plan: Plan) -> dict[str, Any]:
+    """What a tuned rate holds for: the whole configuration but seed, chip and split, which it must not depend on."""
+    base = dataclasses.asdict(plan.base)
+    training = {
+        name: value
+        for name, value in base["training"].items()
+        if value is not None and name not in ("rate_factor", "fit_on", "evaluate_on", "probe_epochs")
+    }
+    data = {name: base["data"][name] for name in ("name", "train_limit", "validation_fraction") if base["data"][name] is not None}
+    substrate = {name: base["substrate"][name] for name in ("name", "hidden", "options")}
+    return dict(_plain({"data": data, "substrate": substrate, "rule": base["rule"], "training": training}))
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from TOML: lists for tuples."""
+    return json.loads(json.dumps(value))
+
+
+def tuned_file(folder: Path, data: str) -> Path:
+    """File of a data set; a folder of IDX files goes by the end of its path and a hash of it."""
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", data)
+    if slug != data:
+        slug = f"{slug[-40:].strip('-')}-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
+    return folder / f"{slug}.toml"
+
+
+def load_tuned(folder: Path, data: str) -> list[dict[str, Any]]:
+    """Settings kept for a data set; none when there is no file.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or is not of this form.
+    """
+    file = tuned_file(folder, data)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        settings = list(document["setting"])
+        for setting in settings:
+            factor = setting["rate_factor"]
+            if not (isinstance(setting["key"], Mapping) and isinstance(factor, (int, float)) and factor > 0):
+                raise KeyError("rate_factor")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"tuned settings {file} are damaged: {error}; mend or remove the file") from None
+    return settings
+
+
+def find_tuned(settings: Sequence[Mapping[str, Any]], plan: Plan) -> Mapping[str, Any] | None:
+    """The setting of this very plan, if any."""
+    key = setting_key(plan)
+    return next((setting for setting in settings if setting["key"] == key), None)
+
+
+def save_tuned(folder: Path, data: str, found: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Keep settings, each in place of the one with its key; None where the folder cannot be written."""
+    file = tuned_file(folder, data)
+    keys = [setting["key"] for setting in found]
+    kept = [setting for setting in load_tuned(folder, data) if setting["key"] not in keys]
+    lines = ["# Learning rates chosen on validation rows; written by inmaterio compare, which says how to find them again.", ""]
+    for setting in (*kept, *found):
+        lines += ["[[setting]]", write_toml({"command": setting["command"], "rate_factor": setting["rate_factor"]}).strip()]
+        lines += [write_toml({"validation_error": setting["validation_error"]}).strip()]
+        lines += [write_toml({"key": setting["key"]}).replace("[key", "[setting.key").strip(), ""]
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.write_text("\n".join(lines), encoding="utf-8")
+        part.replace(file)
+    except OSError:
+        return None
+    return file

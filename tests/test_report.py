@@ -1,0 +1,402 @@
+"""The HTML report: every figure of a comparison is on the page, nothing is loaded, nothing is claimed that is not known."""
+
+import copy
+import dataclasses
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_example import EPOCHS, ROWS, Line, example_lines, write_example
+
+from inmaterio.devices.costs import CostTable, load_costs
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.energy import Quantiles
+from inmaterio.experiments.plots import Curve, Look, curves_svg, engineering, tick_label
+from inmaterio.experiments.report import QUICK, write_comparison_report, write_run_report
+from inmaterio.experiments.report_inputs import read_record
+from inmaterio.experiments.report_text import energy_sentence, times, verdict
+
+VOID = {"meta", "br", "link", "img", "input", "hr", "col"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced and collects text, attributes, tables."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.tags: Counter[str] = Counter()
+        self.words: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> without a start"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        self.words.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data + " "
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def find(self, *cells: str) -> list[list[str]]:
+        """Table rows in which each of these stands in some cell."""
+        return [row for row in self.rows if all(any(one in cell for cell in row) for one in cells)]
+
+
+@pytest.fixture(scope="module")
+def costs() -> CostTable:
+    return load_costs()
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory, costs: CostTable) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("comparison")
+    document = write_example(out, costs)
+    write_comparison_report(out, costs)
+    return out, document
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, costs: CostTable) -> tuple[Path, dict[str, Any]]:
+    """A rule and the baseline, not yet reported."""
+    out = tmp_path_factory.mktemp("pair")
+    return out, write_example(out, costs, two_lines())
+
+
+@pytest.fixture
+def changed(pair: tuple[Path, dict[str, Any]], tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], Any]], Path]:
+    """A copy of the pair with a function applied to its document."""
+
+    def make(change: Callable[[dict[str, Any]], Any]) -> Path:
+        out = tmp_path / "changed"
+        shutil.copytree(pair[0], out)
+        document = copy.deepcopy(pair[1])
+        change(document)
+        (out / "comparison.json").write_text(json.dumps(document), encoding="utf-8")
+        return out
+
+    return make
+
+
+@pytest.fixture
+def small(tmp_path: Path, costs: CostTable) -> Callable[..., Path]:
+    """A comparison of these lines."""
+
+    def make(lines: list[Line]) -> Path:
+        write_example(tmp_path, costs, lines)
+        return tmp_path
+
+    return make
+
+
+def page_of(out: Path, costs: CostTable) -> Page:
+    return Page(write_comparison_report(out, costs).read_text(encoding="utf-8"))
+
+
+def two_lines() -> list[Line]:
+    """One rule on the imperfect substrate and the digital baseline."""
+    lines = example_lines()
+    return [next(line for line in lines if line.substrate == "hopfield-imperfect"), lines[-1]]
+
+
+def test_every_row_and_its_figures_are_on_the_page(example: tuple[Path, dict[str, Any]]) -> None:
+    out, document = example
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert len(document["rows"]) == 11
+    for row in document["rows"]:
+        error = f"{100 * row['test_error_mean']:.2f} % ± {100 * row['test_error_std']:.2f} % (n = 2)"
+        results = page.find(row["rule"], error)
+        assert results, row["rule"]
+        for value in row["cosine"].values():
+            assert any(("–" if value is None else f"{value:.3f}") in cell for cell in results[0])
+        taken = page.find(row["rule"], f"{row['device_passes']:,.0f}".replace(",", " "), f"{row['updates']:.0f}")
+        joules = engineering(row["energy_J"]["P50"], "J"), engineering(row["energy_inference_J"]["P50"], "J")
+        span = f"{engineering(row['energy_J']['P10'], 'J')} – {engineering(row['energy_J']['P90'], 'J')}"
+        fitting = [cells for cells in taken if all(any(one in cell for cell in cells) for one in (*joules, span))]
+        assert fitting, row["rule"]
+        seconds = row["modelled_time_s"]
+        assert any(
+            any(("not modelled" if seconds is None else engineering(seconds, "s")) in cell for cell in cells) for cells in fitting
+        )
+        for run in row["runs"]:
+            assert run in page.text
+    assert "90.0 % (digits)" in page.text
+
+
+def test_page_is_whole_and_loads_nothing(example: tuple[Path, dict[str, Any]]) -> None:
+    text = (example[0] / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert text.lstrip().startswith("<!doctype html>")
+    assert page.tags["script"] == page.tags["link"] == page.tags["img"] == page.tags["iframe"] == 0
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "xlink:href", "action"):
+            assert value.startswith("#"), (tag, name, value)
+    ids = Counter(value for _, name, value in page.attributes if name == "id")
+    assert max(ids.values()) == 1
+    referred = {value[1:] for _, name, value in page.attributes if name == "href"} | set(re.findall(r"url\(#([^)]+)\)", text))
+    assert referred <= set(ids)
+    assert page.tags["svg"] > 20
+    assert "prefers-color-scheme: dark" in text
+    # No stand-in colour is left, and no colour but the page's own.
+    assert not re.search(r"#0[1-6]0[0-9][0-9a-f]{2}\b", text)
+
+
+def test_two_writings_are_equal_to_the_byte(example: tuple[Path, dict[str, Any]], costs: CostTable, tmp_path: Path) -> None:
+    first = (example[0] / "report.html").read_bytes()
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(example[0], copy)
+    assert write_comparison_report(copy, costs).read_bytes() == first
+
+
+def test_quick_is_said_only_when_it_was(changed: Callable[..., Path], costs: CostTable, example: tuple[Path, Any]) -> None:
+    assert QUICK in (example[0] / "report.html").read_text(encoding="utf-8")
+    assert QUICK not in page_of(changed(lambda d: d["settings"].update(quick=False)), costs).text
+
+
+def test_controls_are_marked_apart(example: tuple[Path, Any]) -> None:
+    text = (example[0] / "report.html").read_text(encoding="utf-8")
+    controls = re.findall(r'<tr class="control">\s*<th scope="row">([a-z-]+)', text)
+    assert {"readout-only", "shuffled-labels", "twin-deployed", "bp-feedforward"} == set(controls)
+    assert not set(re.findall(r'<tr>\s*<th scope="row">([a-z-]+)', text)) & set(controls)
+
+
+def test_unsettled_lines_are_marked_and_settled_ones_are_not(example: tuple[Path, Any]) -> None:
+    page = Page((example[0] / "report.html").read_text(encoding="utf-8"))
+    marked = page.find("unsettled 3.4 %")
+    assert marked
+    assert {row[0].split()[0] for row in marked} == {"contrastive-hebbian"}
+    assert len(marked) == 2  # one substrate, two tables
+
+
+def test_partial_energies_are_marked_and_do_not_win(example: tuple[Path, Any]) -> None:
+    # Ideal converters have no price: a network that uses them has a lower bound, which can lose but not win.
+    page = Page((example[0] / "report.html").read_text(encoding="utf-8"))
+    assert len(page.find("equilibrium-propagation", "partial")) >= 3
+    assert page.find("state ADC", "adc_conversion_ideal")
+    assert all("partial" not in cell for row in page.find("bp-feedforward") for cell in row)
+    assert "analog loses to the digital baseline in 4 of 4 lines" in page.text
+    assert "loses to the digital baseline in 0 of 4 lines, wins in 2, no verdict in 2" in page.text
+
+
+def test_nothing_priced_is_no_figure(small: Callable[..., Path], costs: CostTable) -> None:
+    line, baseline = two_lines()
+    counts = {("train/free", "substrate", "state ADC", "adc_conversion_ideal"): 10.0}
+    inference = {("infer", *key[1:]): amount for key, amount in counts.items()}
+    page = page_of(small([dataclasses.replace(line, training=counts, inference=inference), baseline]), costs)
+    row = next(cells for cells in page.find(line.name, "master copy"))
+    assert sum("no figure" in cell for cell in row) == 2
+    assert not any(" 0 J" in cell for cell in row)
+    assert "No figure against bp-feedforward." in page.text
+
+
+def test_names_are_escaped(small: Callable[..., Path], costs: CostTable) -> None:
+    evil = '<script>alert("1")</script> & $x_1$'
+    line, baseline = two_lines()
+    page = page_of(small([dataclasses.replace(line, name=evil), baseline]), costs)
+    assert page.tags["script"] == 0
+    assert page.find(evil)
+    assert evil in "".join(value for tag, name, value in page.attributes if name == "aria-label")
+
+
+def test_sources_list_exactly_the_constants_used(changed: Callable[..., Path], costs: CostTable) -> None:
+    page = page_of(changed(lambda document: None), costs)
+    wanted = {event for line in two_lines() for key in (*line.training, *line.inference) if (event := key[3])}
+    ids = {cost.id for event in wanted if (cost := costs.for_event(event)) is not None}
+    header = next(i for i, row in enumerate(page.rows) if row and row[0].startswith("Constant"))
+    listed = {row[0].split()[-1] for row in page.rows[header + 1 : header + 1 + len(ids)]}
+    assert listed == ids
+    for cost in (costs[name] for name in ids):
+        (row,) = page.find(cost.id, cost.source)
+        assert any(cost.boundary in cell for cell in row)
+        assert ("recalled" in row[6]) == (cost.status == "recalled")
+
+
+def test_a_replaced_constant_changes_the_page(small: Callable[..., Path], costs: CostTable, tmp_path: Path) -> None:
+    line, baseline = two_lines()
+    only = {("train/free", "substrate", "state ADC", "adc_conversion_8b"): 10.0}
+    out = small([dataclasses.replace(line, training=only), baseline])
+    mine = CostTable({**costs.rows, "adc_8b": dataclasses.replace(costs["adc_8b"], low=1e-12, typical=1e-12, high=1e-12)})
+    page = page_of(out, mine)
+    # 10 conversions per row and epoch at exactly 1 pJ.
+    assert page.find(line.name, "master copy", engineering(10.0 * ROWS * EPOCHS * 1e-12, "J"))
+
+
+def test_paired_difference_by_hand(changed: Callable[..., Path], costs: CostTable) -> None:
+    # Errors 0.042 (1, 1.06) and 0.021 (1, 1.06): differences 2.1 and 2.226 points, mean 2.163, std 0.0891, t(1) = 12.706.
+    page = page_of(changed(lambda document: None), costs)
+    half = 12.7062 * np.std([2.1, 2.226], ddof=1) / np.sqrt(2)
+    (row,) = page.find("equilibrium-propagation", "+2.16", f"+{2.163 - half:.2f} to +{2.163 + half:.2f}")
+    assert any("worse" in cell for cell in row)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "partial", "expected"),
+    [
+        ((2.0, 3.0, 5.0), (False, False), "loses"),
+        ((2.0, 3.0, 5.0), (True, False), "loses"),
+        ((2.0, 3.0, 5.0), (False, True), "undecided"),
+        ((0.1, 0.2, 0.5), (False, False), "wins"),
+        ((0.1, 0.2, 0.5), (True, False), "undecided"),
+        ((0.5, 1.0, 2.0), (False, False), "undecided"),
+    ],
+)
+def test_verdict(ratio: tuple[float, float, float], partial: tuple[bool, bool], expected: str) -> None:
+    figure = Quantiles(*ratio)
+    assert verdict(figure, partial) == expected
+    sentence, words = energy_sentence("Analog", figure, "bp-feedforward", "at equal accuracy", partial)
+    assert f"{times(ratio[1])} times that of bp-feedforward" in sentence
+    assert words == ("" if expected == "undecided" else f"Analog {expected}.")
+    assert ("lower bound" in sentence) == any(partial)
+
+
+def test_run_report_groups_seeds_and_names_controls(
+    example: tuple[Path, dict[str, Any]], costs: CostTable, tmp_path: Path
+) -> None:
+    out, document = example
+    rows = [row for row in document["rows"] if row["substrate"] == "hopfield-imperfect"] + [document["rows"][-1]]
+    folders = [out / run for row in rows for run in row["runs"]]
+    text = write_run_report(folders, tmp_path / "runs.html", costs).read_text(encoding="utf-8")
+    page = Page(text)
+    for row in rows:
+        assert page.find(row["rule"], f"{100 * row['test_error_mean']:.2f} %", "(n = 2)")
+    assert QUICK not in text
+    single = Page(write_run_report(folders[:1], tmp_path / "one.html", costs).read_text(encoding="utf-8"))
+    assert single.find("equilibrium-propagation", "(n = 1)")
+    assert "Minus" not in single.text
+
+
+def test_run_report_needs_a_run(costs: CostTable, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run directory"):
+        write_run_report([], tmp_path / "runs.html", costs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["rows"][0].pop("test_error_mean"), "row 1: test_error_mean is missing"),
+        (lambda d: d["rows"][1].update(test_error_std="wide"), "row 2: test_error_std is 'wide'; expected a number"),
+        (lambda d: d["rows"][0].update(control=1), "row 1: control is 1; expected true or false"),
+        (lambda d: d["rows"][0].update(cosine=[1.0]), "row 1: cosine is"),
+        (lambda d: d["rows"][0].update(energy_J=3.0), "row 1: energy_J is 3.0"),
+        (lambda d: d["rows"][0].update(runs=["gone"]), "run directory gone is missing"),
+        (lambda d: d.update(rows=[]), "lacks settings or rows"),
+    ],
+)
+def test_damaged_comparison_is_refused(
+    changed: Callable[..., Path], costs: CostTable, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    out = changed(change)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        write_comparison_report(out, costs)
+    assert "\n" not in str(caught.value)
+    assert not (out / "report.html").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"rows": 3}'])
+def test_unreadable_comparison_is_refused(tmp_path: Path, costs: CostTable, content: str) -> None:
+    with pytest.raises(InputError, match=re.escape("comparison.json")):
+        write_comparison_report(tmp_path, costs)
+    (tmp_path / "comparison.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape("comparison.json")) as caught:
+        write_comparison_report(tmp_path, costs)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_run_is_refused(changed: Callable[..., Path], costs: CostTable) -> None:
+    out = changed(lambda document: None)
+    folder = next(path for path in out.iterdir() if path.is_dir())
+    whole = (folder / "run.nc").read_bytes()
+    for damage, message in ((whole[: len(whole) // 2], "is damaged"), (b"not a file", "is damaged")):
+        (folder / "run.nc").write_bytes(damage)
+        with pytest.raises(InputError, match=message) as caught:
+            write_comparison_report(out, costs)
+        assert "\n" not in str(caught.value)
+    (folder / "run.nc").write_bytes(whole)
+    (folder / "config.toml").write_text("seed = 99\n", encoding="utf-8")
+    with pytest.raises(InputError, match="another configuration"):
+        write_comparison_report(out, costs)
+    (folder / "run.nc").unlink()
+    with pytest.raises(InputError, match=r"run\.nc is missing"):
+        write_comparison_report(out, costs)
+
+
+def test_record_reads_what_xarray_reads(example: tuple[Path, dict[str, Any]]) -> None:
+    xarray = pytest.importorskip("xarray")
+    folder = example[0] / example[1]["rows"][0]["runs"][0]
+    record = read_record(folder)
+    with xarray.open_dataset(folder / "run.nc", engine="h5netcdf") as data:
+        np.testing.assert_array_equal(record.events, data["events"].values)
+        assert [row[3] for row in record.rows] == [str(event) for event in data["event"].values]
+        np.testing.assert_array_equal(record.cosines["layer_2"], data["cosine"].sel(layer="layer_2").values)
+        np.testing.assert_array_equal(record.curves["modelled_time_s"], data["modelled_time_s"].values)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3.21e-6, "3.21 µJ"),
+        (999.6e-9, "1.00 µJ"),
+        (1.0, "1.00 J"),
+        (0.0, "0 J"),
+        (12345.0, "12.3 kJ"),
+        (-2.5e-3, "-2.50 mJ"),
+        (np.nan, "–"),
+    ],
+)
+def test_engineering_prefixes(value: float, text: str) -> None:
+    assert engineering(value, "J") == text
+
+
+def test_tick_labels_drop_zeros() -> None:
+    assert [tick_label(value, "J") for value in (1e-6, 2.5e-3, 100.0)] == ["1 µJ", "2.5 mJ", "100 J"]
+    assert tick_label(20000.0, "") == "20k"
+
+
+def test_curves_with_nothing_to_draw_are_empty() -> None:
+    nothing = np.full(3, np.nan)
+    curve = Curve("a", Look(1), nothing, nothing, nothing, nothing)
+    assert curves_svg([curve], name="a", title="t", x_label="x", y_label="y") == ""
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_curves_start_anywhere(logarithmic: bool) -> None:
+    # A zero at the start cannot stand on a logarithmic axis; a single point is no reason to fail.
+    x = np.array([0.0, 1e-9, 1e-3])
+    curves = [Curve("a", Look(1), x, x, x, x), Curve("b", Look(2), x[1:2], x[1:2], x[1:2], x[1:2])]
+    svg = curves_svg(
+        curves, name="a", title="t", x_label="x", y_label="y", x_unit="J", logarithmic=logarithmic, percent=True, chance=0.9
+    )
+    assert svg.count("<svg") == 1
+    assert "nan" not in svg
