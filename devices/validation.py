@@ -50,9 +50,11 @@ def check_range(
     inside = is_number and (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
     if not inside:
         unit = "" if unit == "1" else unit
-        interval = f"{'(' if low_open or low == -np.inf else '['}{low:g}, {high:g}{')' if high_open or high == np.inf else ']'}"
+        left = "(" if low_open or low == -np.inf else "["
+        right = ")" if high_open or high == np.inf else "]"
         shown = f"{value:g}" if is_number else repr(value)
-        raise InputError(f"{name} is {shown}{f' {unit}' if unit else ''}; expected a number in {interval}{f' {unit}' if unit else ''}")
+        suffix = f" {unit}" if unit else ""
+        raise InputError(f"{name} is {shown}{suffix}; expected a number in {left}{low:g}, {high:g}{right}{suffix}")
     return value
 
 
@@ -99,14 +101,18 @@ def check_array(
     ):
         wanted = ", ".join("any" if length is None else str(length) for length in shape)
         raise InputError(f"{name} has shape {array.shape}; expected ({wanted}{',' if len(shape) == 1 else ''})")
+    suffix = f" {unit}" if unit else ""
     finite = np.isfinite(array)
     if not finite.all():
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise InputError(f"{name} is {array[place]} at {place}; expected finite numbers{f' in {unit}' if unit else ''}")
-    for limit, bad, word in ((low, None if low is None else array < low, "at least"), (high, None if high is None else array > high, "at most")):
-        if bad is not None and bad.any():
+        raise InputError(f"{name} is {array[place]} at {place}; expected finite numbers{f' in{suffix}' if unit else ''}")
+    for limit, word in ((low, "at least"), (high, "at most")):
+        if limit is None:
+            continue
+        bad = array < limit if word == "at least" else array > limit
+        if bad.any():
             place = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise InputError(f"{name} is {array[place]:g}{f' {unit}' if unit else ''} at {place}; expected {word} {limit:g}{f' {unit}' if unit else ''}")
+            raise InputError(f"{name} is {array[place]:g}{suffix} at {place}; expected {word} {limit:g}{suffix}")
     return array
 
 

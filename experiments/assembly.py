@@ -1,5 +1,6 @@
 """From a configuration to the parts of a run: data, encodings, substrates on a ledger, the rule."""
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,12 @@ from inmaterio.experiments.registry import RuleEntry, call, find_rule, find_subs
 from inmaterio.learning_rules.contract import Batch, Rule
 from inmaterio.simulators.capabilities import Array, Parameter
 from inmaterio.simulators.digital import TwinSubstrate
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(name: str) -> Dataset:
+    """A data set, read once for all runs of this process; nobody writes into it."""
+    return load_data(name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +88,7 @@ def assemble(config: RunConfig) -> Parts:
     InputError
         When a name is unknown, the rule cannot train the substrate, an option does not fit, or no rows are left.
     """
-    dataset = load_data(config.data.name)
+    dataset = _dataset(config.data.name)
     parts = split(
         dataset,
         split_seed=config.data.split_seed,

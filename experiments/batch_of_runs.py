@@ -64,7 +64,8 @@ def run_all(
 
     if jobs is not None:
         check_range("jobs", jobs, low=1)
-    unique = {config_hash(config): config for config in configs}
+    names = [config_hash(config) for config in configs]
+    unique = dict(zip(names, configs, strict=True))
     jobs = min(joblib.cpu_count() if jobs is None else jobs, max(len(unique), 1))
     outcomes: dict[str, Outcome] = {}
 
@@ -75,13 +76,13 @@ def run_all(
 
     if jobs == 1:
         for name, config in unique.items():
-            finished(name, _run_one(config, out_root)[1])
+            finished(name, _run_one(name, config, out_root)[1])
     else:
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)  # read by the workers when they start
         try:
             parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-            calls = (joblib.delayed(_run_one)(config, out_root) for config in unique.values())
+            calls = (joblib.delayed(_run_one)(name, config, out_root) for name, config in unique.items())
             for name, outcome in parallel(calls):
                 finished(name, outcome)
         finally:
@@ -90,14 +91,15 @@ def run_all(
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-    return [outcomes[config_hash(config)] for config in configs]
+    return [outcomes[name] for name in names]
 
 
-def _run_one(config: RunConfig, out_root: Path) -> tuple[str, Outcome]:
+def _run_one(name: str, config: RunConfig, out_root: Path) -> tuple[str, Outcome]:
     from inmaterio.experiments.run import run
 
-    name = config_hash(config)
     try:
+        if config_hash(config) != name:  # this process read other sources than the one that counts on it
+            raise InputError("the package's sources changed while runs were under way; start the command again")
         return name, Outcome(run(config, out_root))
     except InputError as error:
         return name, Outcome(None, str(error))

@@ -30,6 +30,9 @@ app = typer.Typer(
 MANY = ("--substrate", "--rule", "--split-seed", "--hidden")
 """Options that take several values, each after a flag of its own or all after one."""
 
+INTERRUPTED = 128 + 2
+"""Exit code of what SIGINT ended, as shells have it."""
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
 Costs = Annotated[
     Path | None, typer.Option("--costs", help="CSV file with costs in place of the package's: only the rows it replaces.")
@@ -159,12 +162,12 @@ def run_command(
     """
     from inmaterio.experiments.configuration import load_config
     from inmaterio.experiments.run import run
-    from inmaterio.experiments.run_directory import read_run
+    from inmaterio.experiments.run_directory import read_scalars
 
     wanted = load_config(config)
     with progress_bar() as move:
         folder = run(wanted, out, progress=lambda done, total: move("epochs", done, total))
-    scalars = {"run": str(folder), **read_run(folder)[1].attrs}
+    scalars = {"run": str(folder), **read_scalars(folder)[1]}
     if as_json:
         print_json(scalars)
         return
@@ -296,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         _stop(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _stop(f"stopped; what is done is kept. Go on with: inmaterio {shlex.join(typed)}", 130, "")
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # whoever read the output has left; there is nobody to tell
         sys.exit(1)
@@ -304,6 +307,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not isinstance(error, complaint):
             raise
         _stop(error.format_message(), 2)  # type: ignore[attr-defined]
+    if code == INTERRUPTED:  # some versions of typer return it in place of raising
+        _stop(f"stopped; what is done is kept. Go on with: inmaterio {shlex.join(typed)}", INTERRUPTED, "")
     sys.exit(code if isinstance(code, int) else 0)
 
 

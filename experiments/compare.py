@@ -18,7 +18,7 @@ from inmaterio.experiments.batch_of_runs import Outcome, run_all
 from inmaterio.experiments.configuration import DataConfig, RunConfig, SubstrateConfig, TrainingConfig
 from inmaterio.experiments.controls import Plan, check_rules, plan_rows
 from inmaterio.experiments.data import load_data
-from inmaterio.experiments.run_directory import read_run
+from inmaterio.experiments.run_directory import read_scalars
 from inmaterio.experiments.summary import Row, add_differences, summarise
 from inmaterio.experiments.tuning import (
     FOLDER,
@@ -261,7 +261,7 @@ def _tune(
 def _judgement(outcome: Outcome) -> tuple[float, float] | str:
     if outcome.folder is None:
         return outcome.problem
-    attributes = read_run(outcome.folder)[1].attrs
+    _, attributes = read_scalars(outcome.folder)
     return float(attributes["validation_error"]), float(attributes["validation_loss"])
 
 

@@ -5,16 +5,20 @@ so that a run directory can be run again.
 """
 
 import dataclasses
+import functools
 import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from inmaterio.devices.validation import InputError, check_name, check_range
 from inmaterio.experiments.toml_writer import write_toml
 from inmaterio.learning_rules.initialisation import SCHEMES
 from inmaterio.learning_rules.optimisers import ARITHMETIC, SCHEDULES
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 STRICT: dict[str, Any] = {"extra": "forbid", "strict": True}
 """How a file is checked against these records: a key that is not there and a type that does not fit are errors."""
@@ -238,7 +242,7 @@ def parse_config(text: str, source: str = "configuration") -> RunConfig:
     InputError
         Naming `source` and, for a key that is unknown or of the wrong type, the path of the key.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # Through JSON, where a list may stand for a tuple although types are strict.
@@ -246,7 +250,7 @@ def parse_config(text: str, source: str = "configuration") -> RunConfig:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source} is not TOML: {error}") from None
     try:
-        return TypeAdapter(RunConfig).validate_json(document)
+        return _adapter().validate_json(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error")
@@ -269,6 +273,13 @@ def parse_config(text: str, source: str = "configuration") -> RunConfig:
             except InputError as unknown:
                 raise InputError(f"{source}: {path}: {unknown}") from None
         raise InputError(f"{source}: {path}: {_lower(first['msg'])}; got {first.get('input')!r}") from None
+
+
+@functools.cache
+def _adapter() -> "TypeAdapter[RunConfig]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunConfig)
 
 
 def _key_path(places: tuple[int | str, ...], known: set[str]) -> str:

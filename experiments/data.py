@@ -148,7 +148,7 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
     InputError
         When the name is unknown (the nearest are offered) or the files of a folder are bad.
     """
-    head, colon, folder = name.partition(":")
+    head, _, folder = name.partition(":")
     if head == "idx" and folder:
         return DATA[FOLDER_NAME].load(folder, cache)
     if head == "idx":

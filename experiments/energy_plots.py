@@ -136,12 +136,13 @@ def tornado_svg(
         axis.grid(True, axis="x")
         for index, (label, low, high) in enumerate(drawn):
             y = row * index
-            axis.annotate(label, (0.0, y + 13.0), xycoords=("axes fraction", "data"), fontsize=10.5)
+            box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.0}
+            axis.annotate(label, (0.0, y + 13.0), xycoords=("axes fraction", "data"), fontsize=10.5, bbox=box)
             axis.barh(y + 24.0, middle - low, left=low, height=12.0, color=SERIES[5], linewidth=0)
             axis.barh(
                 y + 24.0, high - middle, left=middle, height=12.0, color=SERIES[2], hatch="////", edgecolor=PAPER, linewidth=0
             )
-        axis.axvline(middle, color=INK, linewidth=1.0)
+        axis.axvline(middle, color=INK, linewidth=1.0, zorder=1.5)
         axis.set_ylim(row * len(drawn), 0.0)
         axis.yaxis.set_visible(False)
         axis.spines["left"].set_visible(False)

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inmaterio.devices.costs import BOUNDARIES, Cost, CostTable
+from inmaterio.devices.costs import BOUNDARIES, CostTable
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import to_toml
 from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY
-from inmaterio.experiments.energy import NOT_MODELLED, EnergyEstimate
-from inmaterio.experiments.plots import engineering
-from inmaterio.experiments.report_entries import Entry, compare_runs, entries_of, find_baseline, find_readout, versus
+from inmaterio.experiments.energy import NOT_MODELLED
+from inmaterio.experiments.report_entries import Entry, compare_runs, entries_of, find_baseline, find_readout
 from inmaterio.experiments.report_figures import (
     component_legend,
     component_looks,
@@ -25,24 +24,24 @@ from inmaterio.experiments.report_figures import (
     tornado_panel,
 )
 from inmaterio.experiments.report_inputs import Comparison, read_comparison, read_record
+from inmaterio.experiments.report_tables import (
+    chance_levels,
+    energy_line,
+    plain,
+    results_group,
+    run_line,
+    source_line,
+    tuning_line,
+    unpriced_events,
+    used_costs,
+)
 from inmaterio.experiments.report_text import (
     NO_FIGURE,
-    cost_text,
-    count_text,
-    error_text,
     findings,
     headlines,
-    interval_text,
-    joules,
-    joules_range,
-    points,
     points_unit,
-    spread_text,
 )
 from inmaterio.learning_rules.contract import SETTLED
-
-QUICK = "--quick: 15 epochs, 3 rates, 2 seeds; settings too small for conclusions"
-"""Said in every report made from a quick comparison."""
 
 APART = ("command", "quick", "notes")
 """Settings that stand in a place of their own."""
@@ -128,13 +127,13 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
     return {
         "title": title,
         "single": single,
-        "quick": QUICK if settings.get("quick") is True else "",
+        "quick": quick_note(settings),
         "lead": _lead(entries, settings, single),
         "findings": findings(entries),
         "headlines": headlines(entries),
         "layers": [layer.replace("_", " ") for layer in layers],
-        "groups": [_group(group, entries, layers) for group in _grouped(entries)],
-        "chance": _chance(entries),
+        "groups": [results_group(group, entries, layers) for group in _grouped(entries)],
+        "chance": chance_levels(entries),
         "settled": f"{SETTLED:g}",
         "baseline": BP_FEEDFORWARD,
         "readout": READOUT_ONLY,
@@ -144,16 +143,16 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
         "no_figure": NO_FIGURE,
         "sections": [_section(i, group, entries) for i, group in enumerate(_with_baseline(entries))],
         "levels": BOUNDARIES,
-        "energies": [_energy_line(entry) for entry in entries],
-        "sources": [_source(cost) for cost in _used(entries, costs)],
-        "unpriced": _unpriced(entries),
+        "energies": [energy_line(entry) for group in _grouped(entries) for entry in group],
+        "sources": [source_line(cost) for cost in used_costs(entries, costs)],
+        "unpriced": unpriced_events(entries),
         "not_modelled": NOT_MODELLED,
-        "settings": [(key.replace("_", " "), _plain(value)) for key, value in settings.items() if key not in APART],
+        "settings": [(key.replace("_", " "), plain(value)) for key, value in settings.items() if key not in APART],
         "notes": [str(note) for note in settings.get("notes") or ()],
         "command": str(settings.get("command") or ""),
-        "runs": [_run_line(entry) for entry in entries],
+        "runs": [run_line(entry) for group in _grouped(entries) for entry in group],
         "config": to_toml(entries[0].runs[0].config),
-        "tuning": [_tuning_line(line, entries[0].row.metric) for line in comparison.tuning],
+        "tuning": [tuning_line(line, entries[0].row.metric) for line in comparison.tuning],
         "unit": points_unit(entries[0].row.metric),
     }
 
@@ -177,6 +176,20 @@ def _with_baseline(entries: Sequence[Entry]) -> list[list[Entry]]:
     return completed
 
 
+def quick_note(settings: Mapping[str, Any]) -> str:
+    """What is said of a comparison made with ``--quick``; empty for any other."""
+    if settings.get("quick") is not True:
+        return ""
+    rates = settings.get("rate_factors")
+    counts = (
+        ("epoch", settings.get("epochs")),
+        ("rate", len(rates) if isinstance(rates, list) else None),
+        ("seed", settings.get("seeds")),
+    )
+    told = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts if isinstance(count, int)]
+    return f"--quick: {', '.join(told)}; settings too small for conclusions"
+
+
 def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool) -> str:
     rules = list(dict.fromkeys(entry.row.rule for entry in entries if not entry.row.control and not entry.baseline))
     controls = list(dict.fromkeys(entry.row.rule for entry in entries if entry.row.control or entry.baseline))
@@ -198,61 +211,6 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
-def _chance(entries: Sequence[Entry]) -> list[str]:
-    levels = {}
-    for entry in entries:
-        if entry.row.chance_error is not None:
-            levels[entry.row.data] = error_text(entry.row.chance_error, entry.row.metric, 1)
-    return [f"{level} ({data})" for data, level in levels.items()]
-
-
-def _group(group: Sequence[Entry], entries: Sequence[Entry], layers: Sequence[str]) -> dict[str, Any]:
-    first = group[0].row
-    rules = [_line(entry, entries, layers) for entry in group if not entry.row.control]
-    controls = [_line(entry, entries, layers) for entry in group if entry.row.control]
-    return {"data": first.data, "split": first.split, "substrate": first.substrate, "rules": rules, "controls": controls}
-
-
-def _line(entry: Entry, entries: Sequence[Entry], layers: Sequence[str]) -> dict[str, Any]:
-    row = entry.row
-    inference = entry.inference
-    return {
-        "rule": entry.label,
-        "control": row.control,
-        "write_mode": row.write_mode,
-        "loss": row.loss,
-        "rows": row.extra.get("evaluated_on", "test"),
-        "error": spread_text(row.test_error_mean, row.test_error_std, len(entry.runs), row.metric),
-        "against": [_difference(entry, other) for other in (find_baseline(entry, entries), find_readout(entry, entries))],
-        "cosine": ["–" if row.cosine.get(layer) is None else f"{row.cosine[layer]:.3f}" for layer in layers],
-        "residual": "–" if row.residual_max is None else f"{row.residual_max:.2g}",
-        "unsettled": f"{100 * row.unsettled_fraction:.2g} %" if row.unsettled_fraction else "",
-        "rate": "–" if row.rate_factor is None else f"{row.rate_factor:g}",
-        "seeds": row.seeds,
-        "chips": row.chips,
-        "updates": "–" if row.updates is None else f"{row.updates:,.0f}".replace(",", " "),
-        "passes": "–" if row.device_passes is None else f"{row.device_passes:,.0f}".replace(",", " "),
-        "time": "not modelled" if row.modelled_time_s is None else engineering(row.modelled_time_s, "s"),
-        "train": joules(entry.train.total),
-        "train_range": joules_range(entry.train.total),
-        "train_partial": entry.train.total is not None and not entry.train.complete,
-        "inference": NO_FIGURE if inference is None else joules(inference.total),
-        "inference_range": "" if inference is None else joules_range(inference.total),
-        "inference_partial": inference is not None and inference.total is not None and not inference.complete,
-    }
-
-
-def _difference(entry: Entry, other: Entry | None) -> dict[str, str] | None:
-    if other is None or other is entry:
-        return None
-    gap = versus(entry, other).error
-    if gap is None:
-        return {"estimate": "no common seed", "interval": "", "verdict": ""}
-    verdict = "" if not gap.decides else "worse" if gap.estimate > 0 else "better"
-    metric = entry.row.metric
-    return {"estimate": points(gap.estimate, metric), "interval": interval_text(gap, metric), "verdict": verdict}
-
-
 def _section(index: int, group: Sequence[Entry], entries: Sequence[Entry]) -> dict[str, Any]:
     row = group[0].row
     name = f"g{index}"
@@ -271,114 +229,3 @@ def _section(index: int, group: Sequence[Entry], entries: Sequence[Entry]) -> di
             if not entry.row.control and (panel := tornado_panel(entry, f"{name}-tornado{i}")).svg
         ],
     }
-
-
-def _energy_line(entry: Entry) -> dict[str, Any]:
-    def levels(energy: EnergyEstimate | None) -> list[tuple[str, str]]:
-        figures = [None if energy is None else energy.levels[level] for level in BOUNDARIES]
-        return [(joules(figure), joules_range(figure)) for figure in figures]
-
-    counted: dict[tuple[str, str], tuple[float, Cost | None]] = {}
-    for part in entry.train.parts:
-        if part.amount > 0.0:
-            before = counted.get((part.label, part.event), (0.0, None))[0]
-            counted[part.label, part.event] = (before + part.amount, part.cost)
-    typical = {key: amount * cost.typical if cost else -1.0 for key, (amount, cost) in counted.items()}
-    counts = [
-        {
-            "component": key[0],
-            "event": key[1],
-            "amount": count_text(counted[key][0], key[1]),
-            "cost": cost.id if (cost := counted[key][1]) else "",
-            "joules": engineering(typical[key], "J") if cost else NO_FIGURE,
-        }
-        for key in sorted(counted, key=lambda key: (-typical[key], key))
-    ]
-    phases = [(name, joules(figure), joules_range(figure)) for name, figure in entry.train.by_phase.items()]
-    return {
-        "label": entry.label,
-        "substrate": entry.row.substrate,
-        "control": entry.row.control,
-        "training": levels(entry.train),
-        "inference": levels(entry.inference),
-        "partial": {
-            "training": entry.train.total is not None and not entry.train.complete,
-            "inference": entry.inference is not None and entry.inference.total is not None and not entry.inference.complete,
-        },
-        "counts": counts,
-        "phases": phases,
-    }
-
-
-def _used(entries: Sequence[Entry], costs: CostTable) -> list[Cost]:
-    energies = [energy for entry in entries for energy in (entry.train, entry.inference) if energy is not None]
-    used = {cost.id for energy in energies for cost in energy.used}
-    return [cost for cost in costs if cost.id in used]
-
-
-def _source(cost: Cost) -> dict[str, Any]:
-    marks = [cost.status] if cost.marked else []
-    # A figure read in its source may still have an assumed range: its notes say so.
-    if "assumed range" in cost.notes and "assumed range" not in marks:
-        marks.append("assumed range")
-    values = {name: cost_text(getattr(cost, name), cost) for name in ("low", "typical", "high")}
-    return values | {
-        "id": cost.id,
-        "component": cost.component,
-        "quantity": cost.quantity,
-        "event": cost.event,
-        "node": cost.node or "–",
-        "boundary": cost.boundary,
-        "source": cost.source,
-        "year": cost.year or "",
-        "status": "" if cost.marked else cost.status,
-        "marks": marks,
-        "notes": cost.notes,
-    }
-
-
-def _unpriced(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
-    """(component, event, lines it happened in) of what has no cost."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for entry in entries:
-        for energy in (entry.train, entry.inference):
-            for component, event, _ in () if energy is None else energy.unpriced:
-                lines = found.setdefault((component, event), [])
-                line = f"{entry.label} on {entry.row.substrate}"
-                if line not in lines:
-                    lines.append(line)
-    return [(component, event, "; ".join(lines)) for (component, event), lines in found.items()]
-
-
-def _run_line(entry: Entry) -> dict[str, Any]:
-    folders = [run.shown for run in entry.runs]
-    return {"label": entry.label, "control": entry.row.control, "substrate": entry.row.substrate, "folders": folders}
-
-
-def _tuning_line(line: Mapping[str, Any], metric: str) -> dict[str, str]:
-    def error(value: Any) -> str:
-        return error_text(value, metric) if isinstance(value, (int, float)) else "failed"
-
-    tried = [one for one in line.get("tried") or [line] if isinstance(one, Mapping)]
-    return {
-        "rule": str(line.get("rule", "–")),
-        "substrate": str(line.get("substrate", "–")),
-        "chosen": _plain(line.get("rate_factor")),
-        "error": error(line.get("validation_error")),
-        "tried": "; ".join(f"{_plain(one.get('rate_factor'))}: {error(one.get('validation_error'))}" for one in tried),
-        "origin": "kept from before" if line.get("reused") else "found now",
-    }
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_plain(one)}" for key, one in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(one) for one in value)
-    return str(value)

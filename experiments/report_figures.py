@@ -39,11 +39,11 @@ def learning_panels(entries: Sequence[Entry], name: str) -> list[Panel]:
     chance = next((entry.row.chance_error for entry in entries if entry.row.chance_error is not None), None)
     y_label = "training error" if percent else f"training {first.row.metric}"
     panels = []
-    for key, x_label, unit, kind in (
-        ("epoch", "epochs", "", "linear"),
-        ("device_passes", "device passes", "", "auto"),
-        ("modelled_time_s", "modelled time", "s", "auto"),
-        ("joules", "energy of training, P50", "J", "log"),
+    for key, x_label, unit, kind, without in (
+        ("epoch", "epochs", "", "linear", "No curve"),
+        ("device_passes", "device passes", "", "auto", "No device passes in training"),
+        ("modelled_time_s", "modelled time", "s", "auto", "No modelled time"),
+        ("joules", "energy of training, P50", "J", "log", "No figure"),
     ):
         curves, absent = [], []
         for entry in entries:
@@ -72,8 +72,8 @@ def learning_panels(entries: Sequence[Entry], name: str) -> list[Panel]:
             percent=percent,
             chance=chance,
         )
-        caption = f"No figure for {', '.join(dict.fromkeys(absent))}." if absent else ""
-        panels.append(Panel(svg, caption if svg else f"{x_label.capitalize()}: no figure for any rule here."))
+        caption = f"{without}: {', '.join(dict.fromkeys(absent))}." if absent else ""
+        panels.append(Panel(svg, caption if svg else f"{without}: any rule here."))
     return panels
 
 

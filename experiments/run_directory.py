@@ -6,6 +6,7 @@ with a ``checkpoint.npz``; at the end that folder is renamed.
 """
 
 import contextlib
+import functools
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,8 +75,8 @@ def build_dataset(
 
     Dimensions: ``epoch`` (1 is after the first), ``row`` of ``events`` with coordinates phase, role, component, event,
     ``tally_row`` of ``tallies`` with phase, role, tally, ``probe`` (coordinate ``probe_epoch``) and ``layer`` of
-    ``cosine``, and those of each parameter in ``requested_NAME`` and ``read_back_NAME``. Counts are cumulative; the last
-    epoch's include what came after it: deployment, evaluation and inference.
+    ``cosine``, and ``node_k`` (nodes of layer k, 0 the input) of ``requested_NAME`` and ``read_back_NAME``. Counts are
+    cumulative; the last epoch's include what came after it: deployment, evaluation and inference.
 
     Parameters
     ----------
@@ -116,19 +117,28 @@ def build_dataset(
     coordinates["probe_epoch"] = ("probe", np.array([probe["epoch"] for probe in probes], dtype=np.int64))
     meaning = "cosine of the estimated to the exact gradient of the loss on a fixed batch"
     variables["cosine"] = (("probe", "layer"), cosine.reshape(len(probes), len(layers)), {"long_name": meaning, "units": "1"})
+    sizes: dict[str, int] = {}
     for kind, meaning, held in (
         ("requested", "value asked for", requested),
         ("read_back", "value measured at the end", read_back),
     ):
         for name, array in held.items():
             key = name.replace("/", ".")
-            axes = {1: ("to",), 2: ("to", "from")}.get(array.ndim, tuple(f"axis_{i}" for i in range(array.ndim)))
-            dimensions = tuple(f"{key}_{axis}" for axis in axes)
+            dimensions = _dimensions(key, array.shape, parameters[name].layer, sizes)
             if np.iscomplexobj(array):
                 array, dimensions = np.stack([array.real, array.imag], axis=-1), (*dimensions, "real_and_imaginary")
             about = {"long_name": f"{name}: {meaning}", "units": parameters[name].unit, "parameter": name}
             variables[f"{kind}_{key}"] = (dimensions, array, about)
     return xarray.Dataset(variables, coordinates, dict(scalars))
+
+
+def _dimensions(key: str, shape: tuple[int, ...], layer: int, sizes: dict[str, int]) -> tuple[str, ...]:
+    """Nodes of a layer and of the one below it; dimensions of the parameter's own where sizes do not fit that."""
+    nodes = (f"node_{layer}", f"node_{layer - 1}")[: len(shape)]
+    if len(shape) <= 2 and all(sizes.get(name, size) == size for name, size in zip(nodes, shape, strict=True)):
+        sizes.update(zip(nodes, shape, strict=True))
+        return nodes
+    return tuple(f"{key}_axis_{i}" for i in range(len(shape)))
 
 
 def _nan(value: float | None) -> float:
@@ -153,7 +163,32 @@ def read_run(folder: Path) -> tuple[RunConfig, Any]:
     InputError
         When the folder or one of its files is missing or damaged, or the files are not of one run.
     """
+    config, _ = read_scalars(folder)
+    file = Path(folder) / "run.nc"
+    try:
+        return config, _dataset(file, file.stat().st_mtime_ns, file.stat().st_size).copy()
+    except Exception as error:  # the HDF5 libraries raise many kinds for a damaged file
+        raise InputError(f"{file} is damaged: {_first_line(error)}") from None
+
+
+@functools.lru_cache(maxsize=512)
+def _dataset(file: Path, modified_ns: int, size: int) -> Any:
+    """The dataset in a file, read again when its time or size changes: opening one takes a tenth of a second."""
     import xarray
+
+    with xarray.open_dataset(file, engine="h5netcdf") as dataset:
+        return dataset.load()
+
+
+def read_scalars(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Configuration of a finished run, and the attributes of its dataset: what takes little time to read.
+
+    Raises
+    ------
+    InputError
+        As `read_run`, as far as it can be seen without reading the arrays.
+    """
+    import h5py
 
     folder = Path(folder)
     if not folder.is_dir():
@@ -163,15 +198,17 @@ def read_run(folder: Path) -> tuple[RunConfig, Any]:
             raise InputError(f"{folder} is not a run directory or is damaged: {name} is missing")
     config = load_config(folder / "config.toml")
     try:
-        with xarray.open_dataset(folder / "run.nc", engine="h5netcdf") as file:
-            dataset = file.load()
-    except Exception as error:  # the HDF5 libraries raise many kinds for a damaged file
-        raise InputError(
-            f"{folder / 'run.nc'} is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from None
-    if dataset.attrs.get("configuration_sha256") != fingerprint(config):
+        with h5py.File(folder / "run.nc", "r") as file:
+            found = {name: np.asarray(value).reshape(-1)[0] for name, value in file.attrs.items() if name != "_NCProperties"}
+    except Exception as error:  # as above
+        raise InputError(f"{folder / 'run.nc'} is damaged: {_first_line(error)}") from None
+    if found.get("configuration_sha256") != fingerprint(config):
         raise InputError(f"{folder} belongs to another configuration: run.nc was not made from this config.toml")
-    return config, dataset
+    return config, found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def check_finished(folder: Path, config: RunConfig, name: str) -> None:
@@ -182,8 +219,8 @@ def check_finished(folder: Path, config: RunConfig, name: str) -> None:
     InputError
         When it is damaged or another run's; nothing in it is touched.
     """
-    kept, dataset = read_run(folder)
-    if kept != config or dataset.attrs.get("hash") != name:
+    kept, scalars = read_scalars(folder)
+    if kept != config or scalars.get("hash") != name:
         raise InputError(f"{folder} belongs to another configuration; move it away or choose another --out")
     if not (folder / "state.npz").is_file():
         raise InputError(f"{folder} is damaged: state.npz is missing; move it away to run it again")

@@ -26,6 +26,18 @@ def sources_digest() -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def _versions() -> str:
+    return " ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "torch"))
+
+
+@functools.lru_cache(maxsize=64)
+def _content(file: Path, modified_ns: int, size: int) -> str:
+    """SHA-256 of a file, taken again when its time or size changes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _user_files(config: RunConfig) -> Iterator[Path]:
     """Files outside the packages that decide the result: rules and substrates from files, data from a folder."""
     for name in (config.rule.name, config.substrate.name, *(one.name for one in config.partners.values())):
@@ -47,8 +59,8 @@ def config_hash(config: RunConfig) -> str:
     digest.update(sources_digest().encode())
     for file in _user_files(config):
         try:
-            digest.update(file.name.encode() + file.read_bytes())
+            digest.update(f"{file.name} {_content(file, file.stat().st_mtime_ns, file.stat().st_size)}".encode())
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror}") from None
-    digest.update(repr([version(name) for name in ("numpy", "numba", "torch")]).encode())
+    digest.update(_versions().encode())
     return digest.hexdigest()[:16]

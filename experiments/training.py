@@ -52,7 +52,7 @@ def make_optimiser(parts: Parts, initial: Mapping[str, Array]) -> MasterCopy | I
         accepts = parts.learner.parameters[name].accepts
         if "Write" not in accepts:
             raise InputError(
-                f"{name} takes only {', '.join(accepts)}: a master copy cannot be written; expected training.write_mode 'in place'"
+                f"{name} takes only {', '.join(accepts)}: a master copy cannot be written; expected write_mode 'in place'"
             )
     return MasterCopy(
         parts.learner.parameters,

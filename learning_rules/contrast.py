@@ -7,9 +7,7 @@ import numpy as np
 from inmaterio.simulators.capabilities import Estimate, Outer
 
 
-def contrast(
-    after: Mapping[str, Estimate], before: Mapping[str, Estimate], *, scale: float
-) -> dict[str, Estimate]:
+def contrast(after: Mapping[str, Estimate], before: Mapping[str, Estimate], *, scale: float) -> dict[str, Estimate]:
     """scale * (after - before) for each parameter, without forming a dense array of an outer product.
 
     Parameters

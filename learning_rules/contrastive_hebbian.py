@@ -6,8 +6,8 @@ On a network with feedback gain gamma, dE/dW_k = -gamma^(k-L) s_k (x) s_{k-1}, w
     g_k = -gamma^(k-L) (s^_k (x) s^_{k-1} - s_k (x) s_{k-1})
 
 With a linear output it equals the backprop gradient of 1/2 |d - s_L|^2 up to a relative error O(gamma). With gamma = 1 it
-descends E(s^) - E(s), which is not that loss. The signal in layer k is of order gamma^(L-k): weak feedback needs float64, and read
-noise is amplified by gamma^(k-L).
+descends E(s^) - E(s), which is not that loss. The signal in layer k is of order gamma^(L-k): weak feedback needs float64,
+and read noise is amplified by gamma^(k-L).
 
 Sources: Movellan, Proc. 1990 Connectionist Models Summer School (1991); Xie and Seung, Neural Computation 15, 441 (2003).
 """

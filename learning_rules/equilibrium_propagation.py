@@ -126,7 +126,10 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     outputs = free.states[-1]
     residual = max(float(settled.residual.max()) for settled in (free, after, before))
     diagnostics = Diagnostics(
-        float(loss_values(outputs, batch.targets, settings.loss).mean()), outputs, residual, float(np.mean(free.residual > SETTLED))
+        float(loss_values(outputs, batch.targets, settings.loss).mean()),
+        outputs,
+        residual,
+        float(np.mean(free.residual > SETTLED)),
     )
     return Update(state, estimates, diagnostics)
 

@@ -44,8 +44,15 @@ class FixedPointModel:
     activations: Sequence[Activation]
     feedback_gain: float = 1.0
 
-    def settle(self, inputs: Array, *, tolerance: float = 1e-14, steps: int = 10_000) -> tuple[Float, ...]:
+    def settle(self, inputs: Array, *, tolerance: float | None = 1e-14, steps: int = 10_000) -> tuple[Float, ...]:
         """Free rest point by even/odd sweeps from activity 0.
+
+        Parameters
+        ----------
+        inputs : ndarray, shape (batch, n_0)
+        tolerance : float or None
+            Residual that must be reached; None makes just `steps` sweeps, as a model that is run for a fixed time.
+        steps : int
 
         Returns
         -------
@@ -78,7 +85,7 @@ class FixedPointModel:
             0.0,
             np.zeros((0, 0)),
             steps,
-            tolerance,
+            -1.0 if tolerance is None else tolerance,
             0.0,
             np.zeros((0, 0)),
             np.zeros((0, 0)),
@@ -89,7 +96,7 @@ class FixedPointModel:
             residual,
             np.zeros((0, 0)),
         )
-        if not residual.max() <= tolerance:
+        if tolerance is not None and not residual.max() <= tolerance:
             raise InputError(
                 f"the exact model's residual is {residual.max():.2g} after {done} sweeps; expected at most {tolerance:g}: "
                 "weights so strong that the network does not settle"
@@ -114,7 +121,7 @@ class FixedPointModel:
         return total
 
     def implicit_gradient(
-        self, inputs: Array, states: Sequence[Array], output_error: Array, *, tolerance: float = 1e-15, steps: int = 10_000
+        self, inputs: Array, states: Sequence[Array], output_error: Array, *, tolerance: float | None = 1e-15, steps: int = 10_000
     ) -> tuple[list[Float], list[Float], list[Float]]:
         """Gradient of a batch-mean loss through the rest point at these states.
 
@@ -125,8 +132,8 @@ class FixedPointModel:
             A rest point, or measured states taken for one.
         output_error : ndarray, shape (batch, n_L)
             f_L'(a_L) dC/ds_L of each sample.
-        tolerance : float
-            Largest change of an adjoint in the last sweep, relative to the largest adjoint.
+        tolerance : float or None
+            Largest change of an adjoint in the last sweep, relative to the largest adjoint; None makes just `steps` sweeps.
         steps : int
 
         Returns
@@ -146,27 +153,27 @@ class FixedPointModel:
         delta = [np.zeros_like(state) for state in s]
         error = np.asarray(output_error, dtype=np.float64)
         for sweep in range(steps):
-            change = 0.0
-            largest = 0.0
+            previous = delta.copy()
             # downwards first: the error enters at the output
             for k in reversed(range(layers)):
-                pull = np.zeros_like(s[k])
-                if k < layers - 1:
-                    pull += delta[k + 1] @ self.forward[k + 1]
-                if k > 0:
-                    pull += self.feedback_gain * (delta[k - 1] @ self.backward[k].T)
-                new = slopes[k] * pull
                 if k == layers - 1:
-                    new = new + error
-                change = max(change, float(np.abs(new - delta[k]).max()))
-                largest = max(largest, float(np.abs(new).max()))
-                delta[k] = new
+                    pull = self.feedback_gain * (delta[k - 1] @ self.backward[k].T) if k > 0 else 0.0
+                    delta[k] = slopes[k] * pull + error
+                else:
+                    pull = delta[k + 1] @ self.forward[k + 1]
+                    if k > 0:
+                        pull += self.feedback_gain * (delta[k - 1] @ self.backward[k].T)
+                    delta[k] = slopes[k] * pull
+            if tolerance is None:
+                continue
+            change = max(float(np.abs(new - old).max()) for new, old in zip(delta, previous, strict=True))
+            largest = max(float(np.abs(layer).max()) for layer in delta)
             if change <= tolerance * max(largest, np.finfo(float).tiny):
                 break
             if not np.isfinite(change) or sweep == steps - 1:
                 raise InputError(
-                    f"the adjoint's relative residual is {change / max(largest, 1e-300):.2g} after {sweep + 1} sweeps; expected at most "
-                    f"{tolerance:g}: the rest point is not stable"
+                    f"the adjoint's relative residual is {change / max(largest, 1e-300):.2g} after {sweep + 1} sweeps; "
+                    f"expected at most {tolerance:g}: the rest point is not stable"
                 )
         below = [np.asarray(inputs, dtype=np.float64), *s[:-1]]
         forward = [delta[k].T @ below[k] / batch for k in range(layers)]

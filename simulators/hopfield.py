@@ -21,14 +21,12 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from inmaterio.devices.conductance import DeviceArray, make_array
 from inmaterio.devices.converters import Converter, convert
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key, normals
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
 from inmaterio.simulators.activations import SIGMOID, Activation
 from inmaterio.simulators.capabilities import (
-    Add,
     Array,
     Clamp,
     Nudge,
@@ -39,10 +37,10 @@ from inmaterio.simulators.capabilities import (
     Samples,
     Settled,
     Start,
-    Write,
     check_batch,
 )
 from inmaterio.simulators.fixed_point import FixedPointModel, split_layers
+from inmaterio.simulators.hopfield_arrays import CouplingArrays
 from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
 from inmaterio.simulators.hopfield_model import HopfieldOracle, make_twin
 from inmaterio.simulators.relaxation import CLAMP, CROSS_ENTROPY, MSE, NO_NUDGE, relax
@@ -71,28 +69,13 @@ class HopfieldNetwork:
         self._widths = np.array(widths[1:], dtype=np.int64)
         self._activations = description.layer_activations()
         self._codes = np.array([activation.code for activation in self._activations], dtype=np.int64)
-        layers = len(widths) - 1
         self._total = int(self._widths.sum())
         self._edges = [0, *np.cumsum(self._widths).tolist()]
         self._pair = description.pair
         self._unbounded = any(not np.isfinite(activation.high) for activation in self._activations)
         self._input_dac = _signed_converter(1.0, description.input_bits, description.input_noise)
         self._state_adcs = tuple(self._state_adc(activation) for activation in self._activations)
-        pair = self._pair
-        self._parameters: dict[str, Parameter] = {}
-        self._arrays: dict[str, DeviceArray] = {}
-        self._requested: dict[str, Array] = {}
-        for k in range(1, layers + 1):
-            shapes = {f"weight_{k}": (widths[k], widths[k - 1])}
-            if description.bias:
-                shapes[f"bias_{k}"] = (widths[k], 1)
-            for name, shape in shapes.items():
-                self._arrays[name] = make_array(pair, shape, key=chip.at(name), dtype=self._dtype, name=name)
-                if description.wiring == "separate" and k > 1 and name.startswith("weight"):
-                    self._arrays[f"{name} feedback"] = make_array(pair, shape, key=chip.at(name, "feedback"), dtype=self._dtype, name=name)
-                public = shape if name.startswith("weight") else shape[:1]
-                self._parameters[name] = Parameter(public, "1", -pair.weight_max, pair.weight_max, k, k == layers)
-                self._requested[name] = np.zeros(public, dtype=self._dtype)
+        self._arrays = CouplingArrays(description, chip)
         self._ledger = Ledger()
         self._role = "substrate"
         self._clock_s = 0.0
@@ -108,7 +91,8 @@ class HopfieldNetwork:
         self._driven: Array = np.zeros((0, 0))
         self._driven_squares = np.zeros(0)
         self._drive: Array = np.zeros(0)
-        self._couplings: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
+        self._forward: Array = np.zeros(0)
+        self._backward: Array = np.zeros(0)
         self._bias = np.zeros(0)
 
     def _state_adc(self, activation: Activation) -> Converter:
@@ -124,9 +108,7 @@ class HopfieldNetwork:
     @property
     def capabilities(self) -> frozenset[str]:
         """Names of `capabilities.CAPABILITIES`."""
-        return frozenset(
-            {"Forward", "ReadStates", "Relaxing", "ClampOutput", "LocalContrast", "Twin", "Program", "ReadBack"}
-        )
+        return frozenset({"Forward", "ReadStates", "Relaxing", "ClampOutput", "LocalContrast", "Twin", "Program", "ReadBack"})
 
     @property
     def traits(self) -> frozenset[str]:
@@ -136,7 +118,7 @@ class HopfieldNetwork:
     @property
     def parameters(self) -> Mapping[str, Parameter]:
         """weight_k (n_k, n_{k-1}) and bias_k (n_k,), k = 1..L, dimensionless, within +-weight_max."""
-        return dict(self._parameters)
+        return self._arrays.parameters
 
     @property
     def ports(self) -> Mapping[str, Port]:
@@ -229,7 +211,8 @@ class HopfieldNetwork:
             state,
             np.empty_like(state),
             drive,
-            *self._couplings,
+            self._forward,
+            self._backward,
             self._widths,
             self._codes,
             scalar(description.feedback_gain),
@@ -258,7 +241,7 @@ class HopfieldNetwork:
         layers = split_layers(state, batch, self._widths)
         first = len(layers) - 1 if read == "outputs" else 0
         measured = tuple(self._measure(layers[k], k, samples, key) for k in range(first, len(layers)))
-        trajectories = ()
+        trajectories: tuple[Array, ...] = ()
         if record:
             by_step = [split_layers(row, batch, self._widths) for row in trajectory[:done]]
             trajectories = tuple(
@@ -305,86 +288,47 @@ class HopfieldNetwork:
         InputError
             On an unknown parameter, a wrong shape or a value that is not finite; nothing is written then.
         """
-        for name, request in requests.items():
-            shape = self._parameters[check_name("parameter", name, self._parameters)].shape
-            if isinstance(request, Outer):
-                check_array(f"left of {name}", request.left, shape=(None, shape[0]))
-                check_array(f"right of {name}", request.right, shape=(len(request.left), shape[1] if len(shape) > 1 else 1))
-            else:
-                check_array(name, request.values, shape=shape)
-        seconds = 0.0
-        for name, request in requests.items():
-            parameter = self._parameters[name]
-            values = np.asarray(request.dense() if isinstance(request, Outer) else request.values, dtype=self._dtype)
-            self._requested[name] = self._asked(name, values, adding=not isinstance(request, Write))
-            for array_name in (name, f"{name} feedback"):
-                if array_name in self._arrays:
-                    array = self._arrays[array_name]
-                    request_values = values.reshape(array.shape)
-                    write = array.write if isinstance(request, Write) else array.add
-                    written = write(request_values, key.at(array_name))
-                    self._count(f"array {array_name}", "device_write", written)
-            # both arrays of a coupling are written side by side, one row of devices at a time
-            seconds += parameter.shape[0] * self.description.seconds_per_write
-        self._spend(seconds)
+        for name, devices in self._arrays.program(requests, key).items():
+            self._count(f"array {name}", "device_write", devices)
+        # both arrays of a coupling are written side by side, one row of devices at a time
+        parameters = self._arrays.parameters
+        self._spend(sum(parameters[name].shape[0] for name in requests) * self.description.seconds_per_write)
         self._ledger.tally(self._role, "program_call", 1)
         self._stale = True
 
     def read_back(self, *, key: Key) -> Mapping[str, Array]:
-        """Measured value of every parameter, each device read once with its read noise."""
-        values = {}
-        for name, parameter in self._parameters.items():
-            array = self._arrays[name]
-            values[name] = array.read_back(key.at(name)).reshape(parameter.shape)
-            self._count(f"array {name}", "device_read", 2.0 * array.weights.size)
-            self._spend(parameter.shape[0] * self.description.seconds_per_conversion)
+        """Measured value of every parameter: each device read once with its read noise, each pair converted once."""
+        values = self._arrays.read_back(key)
+        for name, value in values.items():
+            self._count(f"array {name}", "device_read", 2.0 * value.size)
+            self._count("state ADC", self._state_adcs[-1].event("adc"), value.size)
+            # a row of pairs is read and converted at a time
+            self._spend(len(value) * self.description.seconds_per_conversion)
         return values
 
     def twin(self) -> Any:
         """Differentiable model with the values last asked for; see `hopfield_model.make_twin`."""
-        limit = self._pair.weight_max
-        return make_twin(self.description, {name: np.clip(value, -limit, limit) for name, value in self._requested.items()})
+        return make_twin(self.description, self._arrays.nominal())
 
     def oracle(self) -> HopfieldOracle:
         """The exact model of this chip: the values its devices really hold, float64, without noise."""
-        forward, backward, biases = [], [], []
-        for k in range(1, len(self._widths) + 1):
-            weight = np.array(self._arrays[f"weight_{k}"].weights, dtype=np.float64)
-            forward.append(weight)
-            feedback = self._arrays.get(f"weight_{k} feedback")
-            backward.append(weight if feedback is None else np.array(feedback.weights, dtype=np.float64))
-            bias = self._arrays.get(f"bias_{k}")
-            width = int(self._widths[k - 1])
-            biases.append(np.zeros(width) if bias is None else np.array(bias.weights, dtype=np.float64).ravel())
-        model = FixedPointModel(forward, backward, biases, self._activations, self.description.feedback_gain)
+        model = FixedPointModel(*self._arrays.held(), self._activations, self.description.feedback_gain)
         return HopfieldOracle(model, self._input_dac, self.description.bias)
 
     def snapshot(self) -> dict[str, Any]:
         """Devices, states and clock, as arrays and numbers."""
-        snapshot: dict[str, Any] = {"clock_s": self._clock_s, "state": self._state.copy(), "held": self._held.copy()}
-        for name, array in self._arrays.items():
-            snapshot |= {f"{name}|{field}": value for field, value in array.snapshot().items()}
-        return snapshot | {f"{name}|requested": value.copy() for name, value in self._requested.items()}
+        own = {"clock_s": self._clock_s, "state": self._state.copy(), "held": self._held.copy()}
+        return own | self._arrays.snapshot()
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot, to the same bits."""
+        self._arrays.restore(snapshot)
         self._clock_s = float(snapshot["clock_s"])
         self._state = np.array(snapshot["state"], dtype=self._dtype)
         self._held = np.array(snapshot["held"], dtype=self._dtype)
-        for name, array in self._arrays.items():
-            array.restore({field.split("|")[1]: value for field, value in snapshot.items() if field.split("|")[0] == name})
-        for name in self._requested:
-            self._requested[name] = np.array(snapshot[f"{name}|requested"], dtype=self._dtype)
         self._stale = True
 
     # How it does it --------------------------------------------------------------------------------------------------
-
-    def _asked(self, name: str, values: Array, *, adding: bool) -> Array:
-        """What the host knows it asked for: the twin's value of a parameter, within its range."""
-        limit = self._pair.weight_max
-        if not adding:
-            return values.copy()
-        return np.clip(np.clip(self._requested[name], -limit, limit) + values, -limit, limit)
 
     def _nudge(self, nudge: Nudge | Clamp | None, batch: int) -> tuple[int, float, float, Array]:
         """Kind, strength, slope behind the response, and target of a nudge, for the kernel."""
@@ -421,29 +365,17 @@ class HopfieldNetwork:
         source = self._state if start == "last" else self._held
         if source.size != size:
             raise InputError(
-                f"start {start!r} needs the states of an earlier settling of {batch} samples; {source.size // self._total} are there"
+                f"start {start!r} needs the states of an earlier settling of {batch} samples; "
+                f"{source.size // self._total} are there"
             )
         return source.copy()
-
-    def _refresh(self) -> None:
-        """Collect what the devices hold into the kernel's buffers, once per programming."""
-        layers = len(self._widths)
-        empty = np.zeros(0, dtype=self._dtype)
-        up = np.concatenate([empty, *(self._arrays[f"weight_{k}"].weights.ravel() for k in range(2, layers + 1))])
-        down = up
-        if self.description.wiring == "separate":
-            down = np.concatenate([empty, *(self._arrays[f"weight_{k} feedback"].weights.ravel() for k in range(2, layers + 1))])
-        self._couplings = (up, down)
-        if self.description.bias:
-            self._bias = np.concatenate([self._arrays[f"bias_{k}"].weights.ravel() for k in range(1, layers + 1)])
-        self._stale = False
 
     def _convert_inputs(self, inputs: Array, samples: Samples, key: Key) -> None:
         """Drive the input array: the part of the drive that only depends on the inputs and the devices."""
         batch = len(inputs)
         self._driven = convert(self._input_dac, np.asarray(inputs, dtype=self._dtype), key=key.at("input DAC"), samples=samples)
         self._driven_squares = np.square(self._driven, dtype=np.float64).sum(axis=0)
-        blocks = [self._driven @ self._arrays["weight_1"].weights.T]
+        blocks = [self._driven @ self._arrays.input_weights.T]
         blocks += [np.zeros((batch, int(width)), dtype=self._dtype) for width in self._widths[1:]]
         if self.description.bias:
             for block, first, last in zip(blocks, self._edges[:-1], self._edges[1:], strict=True):
@@ -452,10 +384,13 @@ class HopfieldNetwork:
         # a noisy conversion is another one each time
         self._inputs = np.array(inputs) if self._input_dac.noise == 0.0 else np.zeros((0, 0))
 
-    def _held_drive(self, inputs: Array, samples: Samples, key: Key, known: bool) -> tuple[Array, Array, Array, NDArray[np.uint64]]:
+    def _held_drive(
+        self, inputs: Array, samples: Samples, key: Key, known: bool
+    ) -> tuple[Array, Array, Array, NDArray[np.uint64]]:
         """What stays while the network settles, and the noise of the couplings: held normals, or words to draw from."""
         if self._stale:
-            self._refresh()
+            self._forward, self._backward, self._bias = self._arrays.flat()
+            self._stale = False
         if not known:
             self._convert_inputs(inputs, samples, key)
         none = np.zeros((0, 0), dtype=self._dtype)
@@ -487,7 +422,9 @@ class HopfieldNetwork:
         if not residual.max() < np.inf or not largest < RUNAWAY:
             phase = f"nudged phase with beta {nudge.beta:g}" if isinstance(nudge, Nudge) else "free phase"
             cure = "a smaller |beta|" if isinstance(nudge, Nudge) else "smaller weights"
-            raise InputError(f"the {phase} runs away: activity {largest:.3g} after {done} updates; expected below {RUNAWAY:g}, try {cure}")
+            raise InputError(
+                f"the {phase} runs away: activity {largest:.3g} after {done} updates; expected below {RUNAWAY:g}, try {cure}"
+            )
 
     # What it costs ---------------------------------------------------------------------------------------------------
 
@@ -504,33 +441,19 @@ class HopfieldNetwork:
         """Count what one settling of a batch takes. Each update's states are held for `seconds_per_step`."""
         description = self.description
         seconds = steps * description.seconds_per_step
-        volts2_s = description.volts_per_activity**2 * description.seconds_per_step
         squares = square_sum.astype(np.float64)
-        below = steps * self._driven_squares
-        for k in range(1, len(self._widths) + 1):
-            name = f"weight_{k}"
-            array = self._arrays[name]
-            own = squares[self._edges[k - 1] : self._edges[k]]
-            joules = volts2_s * float(below @ array.conductance_sum(0))
-            if k > 1:
-                feedback = self._arrays.get(f"{name} feedback")
-                back = volts2_s * float(own @ (array if feedback is None else feedback).conductance_sum(1))
-                if feedback is None:
-                    joules += back
-                else:
-                    self._count(f"array {name} feedback", "ohmic_joule", back)
+        by_layer = [squares[first:last] for first, last in zip(self._edges[:-1], self._edges[1:], strict=True)]
+        for name, joules in self._arrays.heat([steps * self._driven_squares, *by_layer], steps * batch).items():
             self._count(f"array {name}", "ohmic_joule", joules)
-            if description.bias:
-                siemens = float(self._arrays[f"bias_{k}"].conductance_sum())
-                self._count(f"array bias_{k}", "ohmic_joule", volts2_s * steps * batch * siemens)
-            below = own
         outputs = int(self._widths[-1])
         self._count("neurons", "amplifier_second", seconds * self._total * batch)
         self._count("input DAC", self._input_dac.event("dac"), batch * description.widths[0])
         if kind != NO_NUDGE:
             self._count("nudge DAC", self._input_dac.event("dac"), batch * outputs)
         reads = steps if record else 1
-        self._count("state ADC", self._state_adcs[-1].event("adc"), batch * reads * (outputs if read == "outputs" else self._total))
+        self._count(
+            "state ADC", self._state_adcs[-1].event("adc"), batch * reads * (outputs if read == "outputs" else self._total)
+        )
         if hold:
             self._count("sample-and-hold", "sample_hold", batch * self._total)
         for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", batch if kind == NO_NUDGE else 0)):

@@ -12,6 +12,7 @@ from inmaterio.simulators.relaxation import EVEN_ODD, SYNCHRONOUS
 WIRINGS = ("shared", "separate")
 SCHEDULES = {"synchronous": SYNCHRONOUS, "even-odd": EVEN_ODD}
 
+
 @dataclass(frozen=True, slots=True)
 class HopfieldDescription:
     """Everything about the network that is the same for every chip made to it.

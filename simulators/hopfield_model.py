@@ -12,7 +12,7 @@ from inmaterio.simulators.fixed_point import FixedPointModel, Float, loss_values
 from inmaterio.simulators.hopfield_description import HopfieldDescription
 
 TWIN_SWEEPS = 20
-"""Even/odd sweeps charged for one solution of the twin: the progress of 40 synchronous steps."""
+"""Even/odd sweeps the twin makes, up to its rest point and back for the adjoint: the progress of 40 synchronous steps."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +77,8 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
     -------
     torch.nn.Module
         ``twin(inputs)`` settles the model; ``twin(inputs, states)`` takes measured states for its rest point and is
-        linearised about them. Either returns the outputs (batch, n_L) in float64, and back-propagating through them is implicit
+        linearised about them. Both it and its adjoint make `TWIN_SWEEPS` sweeps, settled or not. Either returns the
+        outputs (batch, n_L) in float64, and back-propagating through them is implicit
         differentiation. ``macs_per_sample`` is what one solution costs a digital host.
     """
     import torch
@@ -93,7 +94,7 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
             biases = arrays[layers:] or [np.zeros(width) for width in description.widths[1:]]
             ctx.model = FixedPointModel(weights, weights, biases, activations, description.feedback_gain)
             ctx.inputs = inputs.detach().numpy().astype(np.float64)
-            ctx.states = ctx.model.settle(ctx.inputs, tolerance=1e-10) if states is None else states
+            ctx.states = ctx.model.settle(ctx.inputs, tolerance=None, steps=TWIN_SWEEPS) if states is None else states
             return torch.as_tensor(np.asarray(ctx.states[-1], dtype=np.float64))
 
         @staticmethod
@@ -102,7 +103,7 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
             batch = len(ctx.inputs)
             slope = activations[-1].slope(np.asarray(ctx.states[-1], dtype=np.float64))
             error = slope * gradients[0].numpy() * batch
-            up, down, biases = ctx.model.implicit_gradient(ctx.inputs, ctx.states, error, tolerance=1e-10)
+            up, down, biases = ctx.model.implicit_gradient(ctx.inputs, ctx.states, error, tolerance=None, steps=TWIN_SWEEPS)
             found = [a + b for a, b in zip(up, down, strict=True)] + (biases if description.bias else [])
             return (None, None, *(torch.as_tensor(gradient) for gradient in found))
 
@@ -117,7 +118,9 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
 
         def forward(self, inputs: Any, states: Any = None) -> Any:
             inputs = torch.as_tensor(np.asarray(inputs))
-            order = [f"weight_{k}" for k in range(1, layers + 1)] + [f"bias_{k}" for k in range(1, layers + 1) if description.bias]
+            order = [f"weight_{k}" for k in range(1, layers + 1)] + [
+                f"bias_{k}" for k in range(1, layers + 1) if description.bias
+            ]
             return RestPoint.apply(inputs, states, *(self.get_parameter(name) for name in order))  # type: ignore[no-untyped-call]
 
     return HopfieldTwin()

@@ -38,14 +38,17 @@ from inmaterio.simulators.capabilities import Array
 NO_NUDGE, MSE, CROSS_ENTROPY, CLAMP = 0, 1, 2, 3
 SYNCHRONOUS, EVEN_ODD = 0, 1
 
-@intrinsic
-def _float32_from_bits(typing_context: Any, bits: Any) -> Any:
+
+def _bits_to_float32(typing_context: Any, bits: Any) -> Any:
     """The float32 with the bits of an int32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate
+
+
+_float32_from_bits: Any = intrinsic(_bits_to_float32)
 
 
 def _sigmoid(drive: Array) -> None:
@@ -184,13 +187,12 @@ def relax(
     layers = widths.size
     batch = samples.size
     largest = widths.max()
-    width_last = widths[layers - 1]
     now, then = state, spare
     done = 0
     for step in range(steps):
         if noise_words.size == 2:
-            fill_normals(noise_words[0], noise_words[1], np.uint64(2 * step), samples, forward_noise)
-            fill_normals(noise_words[0], noise_words[1], np.uint64(2 * step + 1), samples, backward_noise)
+            fill_normals(noise_words[0], noise_words[1], 2 * step, samples, forward_noise)
+            fill_normals(noise_words[0], noise_words[1], 2 * step + 1, samples, backward_noise)
         measure = step == steps - 1 or tolerance >= 0.0
         if measure:
             residual[:] = 0.0
@@ -268,7 +270,7 @@ def relax(
         for k in range(layers):
             width = widths[k]
             sums = square_sum[node : node + width]
-            for b in range(batch):
+            for _ in range(batch):
                 row = now[start : start + width]
                 for i in range(width):
                     sums[i] += row[i] * row[i]

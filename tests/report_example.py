@@ -46,7 +46,7 @@ class Line:
 
 def analog(bits: str) -> dict[tuple[str, str, str, str], float]:
     """Events of one sample of training on an analog network."""
-    counts = {}
+    counts: dict[tuple[str, str, str, str], float] = {}
     for phase, share in (("train/free", 1.0), ("train/nudged", 2.0)):
         counts |= {
             (phase, "substrate", "input DAC", f"dac_conversion_{bits}"): 64.0 * share,

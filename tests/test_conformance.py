@@ -64,7 +64,9 @@ def build(name: str, seed: int = 0) -> Any:
 
 def drive(substrate: Any, size: int = 4) -> tuple[np.ndarray, np.ndarray]:
     port = substrate.ports["input"]
-    return np.random.default_rng(1).uniform(max(port.low, -1.0), min(port.high, 1.0), (size, port.size)), np.array([5, 0, 9, 2])[:size]
+    return np.random.default_rng(1).uniform(max(port.low, -1.0), min(port.high, 1.0), (size, port.size)), np.array([5, 0, 9, 2])[
+        :size
+    ]
 
 
 def requests(substrate: Any, scale: float = 0.3) -> dict[str, Any]:
@@ -298,7 +300,9 @@ def test_every_illegal_pair_is_refused_by_name(rule: str, substrate: str) -> Non
     with pytest.raises(InputError) as error:
         check_pair(rule, substrate)
     lacking = [
-        name for needed in entry.requires.values() for name in (needed.capabilities - sample(substrate).capabilities) | (needed.traits - sample(substrate).traits)
+        name
+        for needed in entry.requires.values()
+        for name in (needed.capabilities - sample(substrate).capabilities) | (needed.traits - sample(substrate).traits)
     ]
     assert lacking
     assert all(name in str(error.value) for name in lacking)

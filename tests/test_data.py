@@ -6,7 +6,6 @@ import os
 import random
 import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -282,7 +281,7 @@ def test_every_data_set_is_listed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data set may reach for the network."""
     import socket
 
@@ -290,4 +289,3 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise AssertionError("a data set reached for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    yield

@@ -18,6 +18,7 @@ from inmaterio.simulators.fixed_point import loss_values
 from inmaterio.simulators.hopfield import HopfieldNetwork
 
 WIDTHS = (16, 12, 8, 5)
+KEY = Key(0)
 
 
 def network(key: int = 0, widths: tuple[int, ...] = WIDTHS, gain: float = 0.4, **options: object) -> HopfieldNetwork:
@@ -42,7 +43,7 @@ def flat(gradient: Mapping[str, object]) -> np.ndarray:
     return np.concatenate([np.ravel(g.dense() if isinstance(g, Outer) else g) for _, g in sorted(gradient.items())])
 
 
-def estimate(substrate: HopfieldNetwork, data: Batch, key: Key = Key(0), **hyper: object) -> np.ndarray:
+def estimate(substrate: HopfieldNetwork, data: Batch, key: Key = KEY, **hyper: object) -> np.ndarray:
     settings = {"tolerance": 1e-14, "free_steps": 5000, "nudged_steps": 5000, **hyper}
     rule = equilibrium_propagation.build(substrate=substrate, **settings)
     with substrate.ledger.phase("train"):
@@ -87,7 +88,7 @@ def test_exact_gradient_is_the_finite_difference() -> None:
     substrate, data = network(), batch()
     oracle = substrate.oracle()
     gradient = oracle.loss_gradient(data.inputs, data.targets, "mse")
-    values = {name: np.asarray(value) for name, value in substrate._requested.items()}
+    values = {name: parameter.detach().numpy() for name, parameter in substrate.twin().named_parameters()}
     rng = np.random.default_rng(1)
     for name, value in values.items():
         direction = rng.normal(size=value.shape)
@@ -184,7 +185,13 @@ def test_nudged_steps_are_the_gradients_of_backpropagation_through_time() -> Non
     for beta in betas:
         with substrate.ledger.phase("evaluate"):
             settled = substrate.settle(
-                data.inputs, samples=data.samples, key=Key(0), nudge=Nudge("mse", data.targets, beta), start=free, steps=steps, record=True
+                data.inputs,
+                samples=data.samples,
+                key=Key(0),
+                nudge=Nudge("mse", data.targets, beta),
+                start=free,
+                steps=steps,
+                record=True,
             )
         path = [np.concatenate([free[k][None], settled.record[k]]) for k in range(3)]
         below = [np.broadcast_to(data.inputs, (steps + 1, *data.inputs.shape)), *path[:-1]]
@@ -217,7 +224,10 @@ def test_single_precision_has_a_best_beta() -> None:
     exact = flat(network().oracle().loss_gradient(data.inputs, data.targets, "mse"))
     single = network(dtype="float32")
     betas = [1e-6, 1e-4, 1e-2, 1e-1, 0.5]
-    errors = [relative_error(estimate(single, data, beta=beta, tolerance=None, free_steps=200, nudged_steps=200), exact) for beta in betas]
+    errors = [
+        relative_error(estimate(single, data, beta=beta, tolerance=None, free_steps=200, nudged_steps=200), exact)
+        for beta in betas
+    ]
     best = int(np.argmin(errors))
     assert 0 < best < len(betas) - 1
     assert errors[0] > 10 * errors[best] < errors[-1]

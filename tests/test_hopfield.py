@@ -17,6 +17,7 @@ from inmaterio.simulators.capabilities import Add, Clamp, Nudge, Outer, Write
 from inmaterio.simulators.hopfield import HopfieldNetwork
 
 WIDTHS = (5, 4, 3, 2)
+KEY = Key(0)
 
 
 def network(widths: tuple[int, ...] = WIDTHS, seed: int = 0, **options: Any) -> HopfieldNetwork:
@@ -28,7 +29,9 @@ def network(widths: tuple[int, ...] = WIDTHS, seed: int = 0, **options: Any) -> 
     return substrate
 
 
-def settle(substrate: HopfieldNetwork, inputs: np.ndarray, key: Key = Key(0), samples: np.ndarray | None = None, **kwargs: Any) -> Any:
+def settle(
+    substrate: HopfieldNetwork, inputs: np.ndarray, key: Key = KEY, samples: np.ndarray | None = None, **kwargs: Any
+) -> Any:
     samples = np.arange(len(inputs)) if samples is None else samples
     with substrate.ledger.phase("evaluate"):
         return substrate.settle(inputs, samples=samples, key=key, **kwargs)
@@ -88,7 +91,9 @@ def test_both_wirings_and_their_traits() -> None:
     model = separate.oracle().model
     relative = model.backward[1] / model.forward[1]
     assert relative.std() > 0.02
-    np.testing.assert_array_equal(network(wiring="separate").oracle().model.forward[1], network(wiring="separate").oracle().model.backward[1])
+    np.testing.assert_array_equal(
+        network(wiring="separate").oracle().model.forward[1], network(wiring="separate").oracle().model.backward[1]
+    )
 
 
 def test_tolerance_ends_a_settling_and_the_residual_is_reported() -> None:
@@ -133,7 +138,9 @@ def test_single_precision_responses_are_accurate() -> None:
 def test_read_noise_has_the_variance_of_independent_devices() -> None:
     # layer 1 of a linear one-layer network: std of its state = sigma_w sqrt(|x|^2 + 1), the 1 from the bias device
     read_noise = 0.01
-    substrate = hopfield.build((6, 4), chip=Key(0), output_activation="linear", dtype="float64", read_noise=read_noise, weight_max=1.0)
+    substrate = hopfield.build(
+        (6, 4), chip=Key(0), output_activation="linear", dtype="float64", read_noise=read_noise, weight_max=1.0
+    )
     count = 20_000
     x = np.broadcast_to(np.linspace(-1.0, 1.0, 6), (count, 6))
     with substrate.ledger.phase("initialise"):
@@ -152,7 +159,9 @@ def test_held_noise_keeps_the_network_settled_and_noise_per_step_does_not() -> N
     assert renewed.residual.max() > 1e-3
 
 
-@pytest.mark.parametrize("options", [{"read_noise": 0.01}, {"read_noise": 0.01, "read_noise_per_step": True}, {"input_noise": 0.1, "state_noise": 0.1}])
+@pytest.mark.parametrize(
+    "options", [{"read_noise": 0.01}, {"read_noise": 0.01, "read_noise_per_step": True}, {"input_noise": 0.1, "state_noise": 0.1}]
+)
 def test_noise_belongs_to_the_sample_and_the_key(options: dict[str, Any]) -> None:
     substrate = network(**options)
     x = inputs(6)
@@ -212,9 +221,10 @@ def test_twin_knows_requests_and_not_the_chip() -> None:
     twin = substrate.twin()
     np.testing.assert_allclose(twin.get_parameter("weight_1").detach().numpy(), asked, rtol=1e-12)
     assert np.abs(substrate.oracle().model.forward[0] - asked).max() > 0.01
-    ideal = network()
+    ideal = network(schedule="even-odd")
     x = inputs()
-    np.testing.assert_allclose(ideal.twin()(x).detach().numpy(), ideal.oracle().outputs(x), atol=1e-9)
+    # without errors it is the same network; it makes 20 sweeps
+    np.testing.assert_allclose(ideal.twin()(x).detach().numpy(), settle(ideal, x, steps=20).states[-1], rtol=1e-12)
 
 
 def test_nothing_is_written_when_one_request_is_bad() -> None:
@@ -252,9 +262,21 @@ def joules(ledger: Ledger, component: str) -> float:
 def test_counts_of_a_network_of_three_neurons_by_hand() -> None:
     # one input, one hidden and one output neuron, all tanh; weights 1 and 2, biases 0.5 and -1; g = 10 uS + |w| 5 uS
     substrate = hopfield.build(
-        (1, 1, 1), chip=Key(0), activation="tanh", output_activation="tanh", dtype="float64", g_min=10e-6, g_max=30e-6, weight_max=4.0,
-        input_bits=6, state_bits=8, volts_per_activity=0.1, seconds_per_step=2e-7, seconds_per_conversion=1e-7, seconds_per_write=3e-7,
-    )  # fmt: skip
+        (1, 1, 1),
+        chip=Key(0),
+        activation="tanh",
+        output_activation="tanh",
+        dtype="float64",
+        g_min=10e-6,
+        g_max=30e-6,
+        weight_max=4.0,
+        input_bits=6,
+        state_bits=8,
+        volts_per_activity=0.1,
+        seconds_per_step=2e-7,
+        seconds_per_conversion=1e-7,
+        seconds_per_write=3e-7,
+    )
     ledger = Ledger()
     substrate.attach(ledger, "substrate")
     with ledger.phase("initialise"):
@@ -270,7 +292,9 @@ def test_counts_of_a_network_of_three_neurons_by_hand() -> None:
     o2 = np.tanh(2 * h1 - 1.0)
     factor = 0.1**2 * 2e-7
     # plus and minus device together: 2 g_min + |w| (g_max - g_min) / weight_max
-    siemens = {name: 2 * 10e-6 + abs(w) * 5e-6 for name, w in (("weight_1", 1.0), ("bias_1", 0.5), ("weight_2", 2.0), ("bias_2", -1.0))}
+    siemens = {
+        name: 2 * 10e-6 + abs(w) * 5e-6 for name, w in (("weight_1", 1.0), ("bias_1", 0.5), ("weight_2", 2.0), ("bias_2", -1.0))
+    }
     free = {
         "weight_1": 2 * 2,  # two samples of activity 1 for two updates
         "weight_2": np.sum(h1**2 + h2**2) + np.sum(o1**2 + o2**2),  # both directions
@@ -387,7 +411,9 @@ def test_same_bits_with_one_and_two_threads() -> None:
     for threads in ("1", "2"):
         # the test session itself runs on one thread: the child may have as many as are asked for
         environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        done = subprocess.run([sys.executable, "-c", DETERMINISM, threads], capture_output=True, text=True, env=environment, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", DETERMINISM, threads], capture_output=True, text=True, env=environment, check=True
+        )
         found.append(done.stdout.strip())
     assert len(found[0]) == 64
     assert found[0] == found[1]

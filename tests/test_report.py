@@ -19,7 +19,7 @@ from inmaterio.devices.costs import CostTable, load_costs
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.energy import Quantiles
 from inmaterio.experiments.plots import Curve, Look, curves_svg, engineering, tick_label
-from inmaterio.experiments.report import QUICK, write_comparison_report, write_run_report
+from inmaterio.experiments.report import quick_note, write_comparison_report, write_run_report
 from inmaterio.experiments.report_inputs import read_record
 from inmaterio.experiments.report_text import energy_sentence, times, verdict
 
@@ -92,6 +92,14 @@ def pair(tmp_path_factory: pytest.TempPathFactory, costs: CostTable) -> tuple[Pa
     """A rule and the baseline, not yet reported."""
     out = tmp_path_factory.mktemp("pair")
     return out, write_example(out, costs, two_lines())
+
+
+@pytest.fixture(scope="module")
+def pair_page(pair: tuple[Path, dict[str, Any]], costs: CostTable, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page about the pair."""
+    out = tmp_path_factory.mktemp("reported") / "pair"
+    shutil.copytree(pair[0], out)
+    return page_of(out, costs)
 
 
 @pytest.fixture
@@ -173,16 +181,25 @@ def test_page_is_whole_and_loads_nothing(example: tuple[Path, dict[str, Any]]) -
     assert not re.search(r"#0[1-6]0[0-9][0-9a-f]{2}\b", text)
 
 
-def test_two_writings_are_equal_to_the_byte(example: tuple[Path, dict[str, Any]], costs: CostTable, tmp_path: Path) -> None:
-    first = (example[0] / "report.html").read_bytes()
-    copy = tmp_path / "elsewhere"
-    shutil.copytree(example[0], copy)
-    assert write_comparison_report(copy, costs).read_bytes() == first
+def test_two_writings_are_equal_to_the_byte(changed: Callable[..., Path], costs: CostTable, tmp_path: Path) -> None:
+    out = changed(lambda document: None)
+    first = write_comparison_report(out, costs).read_bytes()
+    elsewhere = tmp_path / "elsewhere"
+    out.rename(elsewhere)
+    assert write_comparison_report(elsewhere, costs).read_bytes() == first
 
 
 def test_quick_is_said_only_when_it_was(changed: Callable[..., Path], costs: CostTable, example: tuple[Path, Any]) -> None:
-    assert QUICK in (example[0] / "report.html").read_text(encoding="utf-8")
-    assert QUICK not in page_of(changed(lambda d: d["settings"].update(quick=False)), costs).text
+    said = "--quick: 6 epochs, 3 rates, 2 seeds; settings too small for conclusions"
+    assert said in (example[0] / "report.html").read_text(encoding="utf-8")
+    assert "too small for conclusions" not in page_of(changed(lambda d: d["settings"].update(quick=False)), costs).text
+
+
+def test_quick_note_tells_the_settings_that_were_used() -> None:
+    settings = {"quick": True, "epochs": 15, "rate_factors": [0.5, 1.0, 2.0], "seeds": 2}
+    assert quick_note(settings) == "--quick: 15 epochs, 3 rates, 2 seeds; settings too small for conclusions"
+    assert quick_note(settings | {"seeds": 1}).count("1 seed;") == 1
+    assert quick_note(settings | {"quick": False}) == quick_note({}) == ""
 
 
 def test_controls_are_marked_apart(example: tuple[Path, Any]) -> None:
@@ -230,8 +247,8 @@ def test_names_are_escaped(small: Callable[..., Path], costs: CostTable) -> None
     assert evil in "".join(value for tag, name, value in page.attributes if name == "aria-label")
 
 
-def test_sources_list_exactly_the_constants_used(changed: Callable[..., Path], costs: CostTable) -> None:
-    page = page_of(changed(lambda document: None), costs)
+def test_sources_list_exactly_the_constants_used(pair_page: Page, costs: CostTable) -> None:
+    page = pair_page
     wanted = {event for line in two_lines() for key in (*line.training, *line.inference) if (event := key[3])}
     ids = {cost.id for event in wanted if (cost := costs.for_event(event)) is not None}
     header = next(i for i, row in enumerate(page.rows) if row and row[0].startswith("Constant"))
@@ -253,9 +270,9 @@ def test_a_replaced_constant_changes_the_page(small: Callable[..., Path], costs:
     assert page.find(line.name, "master copy", engineering(10.0 * ROWS * EPOCHS * 1e-12, "J"))
 
 
-def test_paired_difference_by_hand(changed: Callable[..., Path], costs: CostTable) -> None:
+def test_paired_difference_by_hand(pair_page: Page) -> None:
     # Errors 0.042 (1, 1.06) and 0.021 (1, 1.06): differences 2.1 and 2.226 points, mean 2.163, std 0.0891, t(1) = 12.706.
-    page = page_of(changed(lambda document: None), costs)
+    page = pair_page
     half = 12.7062 * np.std([2.1, 2.226], ddof=1) / np.sqrt(2)
     (row,) = page.find("equilibrium-propagation", "+2.16", f"+{2.163 - half:.2f} to +{2.163 + half:.2f}")
     assert any("worse" in cell for cell in row)
@@ -285,13 +302,14 @@ def test_run_report_groups_seeds_and_names_controls(
     example: tuple[Path, dict[str, Any]], costs: CostTable, tmp_path: Path
 ) -> None:
     out, document = example
-    rows = [row for row in document["rows"] if row["substrate"] == "hopfield-imperfect"] + [document["rows"][-1]]
+    rows = [row for row in document["rows"] if row["substrate"] == "hopfield-imperfect" and row["rule"] != "contrastive-hebbian"]
+    rows.append(document["rows"][-1])
     folders = [out / run for row in rows for run in row["runs"]]
     text = write_run_report(folders, tmp_path / "runs.html", costs).read_text(encoding="utf-8")
     page = Page(text)
     for row in rows:
         assert page.find(row["rule"], f"{100 * row['test_error_mean']:.2f} %", "(n = 2)")
-    assert QUICK not in text
+    assert "too small for conclusions" not in text
     single = Page(write_run_report(folders[:1], tmp_path / "one.html", costs).read_text(encoding="utf-8"))
     assert single.find("equilibrium-propagation", "(n = 1)")
     assert "Minus" not in single.text

@@ -76,7 +76,9 @@ class OuterOnlyArray:
         for name, request in requests.items():
             check_name("parameter", name, self._parameters)
             if not isinstance(request, Outer):
-                raise InputError(f"{name} was sent a {type(request).__name__}; expected an Outer, the only request this array takes")
+                raise InputError(
+                    f"{name} was sent a {type(request).__name__}; expected an Outer, the only request this array takes"
+                )
             check_array(f"left of {name}", request.left, shape=(None, self._array.shape[0]))
         for name, request in requests.items():
             assert isinstance(request, Outer)

@@ -1,0 +1,221 @@
+"""Comparisons: equal grids, fresh seeds, controls always, nothing done twice, and the same rows for any number of jobs."""
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.batch_of_runs import run_all
+from inmaterio.experiments.compare import Comparison, compare, final_configs
+from inmaterio.experiments.configuration import RunConfig, SubstrateConfig, load_config
+from inmaterio.experiments.controls import plan_rows
+from inmaterio.experiments.run_directory import read_run
+from inmaterio.experiments.summary import add_differences
+from inmaterio.experiments.tuning import (
+    FULL_GRID,
+    QUICK_GRID,
+    TUNING_SEED,
+    choose,
+    find_tuned,
+    load_tuned,
+    save_tuned,
+    setting_key,
+    tuned_file,
+)
+
+KEYS = {
+    "data", "split", "substrate", "rule", "control", "write_mode", "seeds", "chips", "loss", "metric", "test_error_mean",
+    "test_error_std", "updates", "device_passes", "modelled_time_s", "cosine", "energy_J", "run",
+}  # fmt: skip
+"""What every row promises."""
+
+
+def small(out: Path, **changes: Any) -> Comparison:
+    options: dict[str, Any] = {
+        "out": out,
+        "quick": True,
+        "epochs": 1,
+        "hidden": (4,),
+        "train_limit": 60,
+        "test_limit": 30,
+        "jobs": 1,
+        "tuned_folder": out / "kept",
+    }
+    options |= changes
+    return compare("digits", ["hopfield-imperfect"], ["equilibrium-propagation"], **options)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
+    out = tmp_path_factory.mktemp("comparison")
+    return out, small(out, chips=2, seeds=1, command="inmaterio compare ...")
+
+
+def test_rows_and_controls(done: tuple[Path, Comparison]) -> None:
+    out, found = done
+    rows = {row["rule"]: row for row in found.rows}
+    assert [row["rule"] for row in found.rows if not row["control"]] == ["equilibrium-propagation"]
+    controls = {"bp-feedforward", "implicit-differentiation", "twin-deployed", "readout-only", "shuffled-labels"}
+    assert {row["rule"] for row in found.rows if row["control"]} == controls
+    for row in found.rows:
+        assert row.keys() >= KEYS
+        assert len(row["runs"]) == row["seeds"] * row["chips"] == len(row["errors"])
+        assert row["test_error_mean"] == pytest.approx(np.mean(row["errors"]))
+        assert row["test_error_std"] == (pytest.approx(np.std(row["errors"], ddof=1)) if len(row["errors"]) > 1 else None)
+    assert (rows["equilibrium-propagation"]["seeds"], rows["equilibrium-propagation"]["chips"]) == (1, 2)
+    assert rows["bp-feedforward"]["chips"] == 1, "digital chips are all the same"
+    assert rows["bp-feedforward"]["cosine"]["layer_1"] == pytest.approx(1.0, abs=1e-6)
+    assert rows["shuffled-labels"]["rate_factor"] == rows["equilibrium-propagation"]["rate_factor"]
+    # 48 + 12 rows are fitted, in 3 batches; a free and two nudged phases each.
+    assert rows["equilibrium-propagation"]["updates"] == 3
+    assert rows["equilibrium-propagation"]["device_passes"] == 3 * 60
+    energy = rows["equilibrium-propagation"]["energy_J"]
+    assert energy["scope"] == "train_total"
+    assert 0 < energy["P10"] < energy["P50"] < energy["P90"]
+    document = json.loads((out / "comparison.json").read_text())
+    assert document["rows"] == found.rows
+    assert document["settings"]["quick"] is True
+    assert document["settings"]["command"] == "inmaterio compare ..."
+
+
+def test_test_rows_are_touched_by_fresh_seeds_only(done: tuple[Path, Comparison]) -> None:
+    out, found = done
+    tuning = [load_config(path) for path in (out / "tuning").glob("*/config.toml")]
+    assert len(tuning) == len(QUICK_GRID) * len(found.document["tuning"]) == 3 * 5
+    for config in tuning:
+        assert (config.training.fit_on, config.training.evaluate_on) == ("train", "validation")
+        assert config.seed == config.substrate.chip == TUNING_SEED
+    for row in found.rows:
+        for folder in row["runs"]:
+            config, dataset = read_run(Path(folder))
+            assert (config.training.fit_on, config.training.evaluate_on) == ("train+validation", "test")
+            assert config.seed < 2
+            assert config.training.rate_factor == row["rate_factor"]
+            tally = [dataset["tally"].values == "sample", dataset["tally_phase"].values == "evaluate"]
+            assert dataset["tallies"].values[:, tally[0] & tally[1]].max() <= 30 + 2 * 100, "30 test rows once, and probes"
+            assert np.isnan(dataset["validation_error"].values).all()
+
+
+def test_a_stopped_comparison_goes_on(done: tuple[Path, Comparison]) -> None:
+    out, found = done
+    before = {path: path.stat().st_mtime_ns for path in out.glob("**/run.nc")}
+    seen: list[tuple[str, int, int]] = []
+    again = small(out, chips=2, seeds=1, command="inmaterio compare ...", progress=lambda *said: seen.append(said))
+    assert again.rows == found.rows
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob("**/run.nc")}, "finished runs are used again"
+    # Five rows of two chips, and one run of the digital baseline.
+    assert seen[-1] == ("runs", 11, 11)
+
+
+def test_the_number_of_jobs_does_not_matter(done: tuple[Path, Comparison], tmp_path: Path) -> None:
+    import xarray
+
+    _, found = done
+    one = [Path(row["run"]) for row in found.rows[:3]]
+    outcomes = run_all([load_config(folder / "config.toml") for folder in one], tmp_path, jobs=2)
+    for left, outcome in zip(one, outcomes, strict=True):
+        files = [xarray.load_dataset(folder / "run.nc", engine="h5netcdf") for folder in (left, outcome.path())]
+        assert files[0].identical(files[1])
+
+
+def test_a_run_that_fails_does_not_stop_the_others(done: tuple[Path, Comparison]) -> None:
+    out, found = done
+    good = load_config(Path(found.rows[0]["run"]) / "config.toml")
+    bad = replace(good, training=replace(good.training, rates=(0.1, 0.1, 0.1)))
+    outcomes = run_all([bad, good, bad], out, jobs=1)
+    assert [outcome.folder for outcome in outcomes] == [None, Path(found.rows[0]["run"]), None]
+    with pytest.raises(InputError, match=r"training\.rates has 3 numbers"):
+        outcomes[0].path()
+
+
+def test_tuned_settings_are_kept_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(FULL_GRID) == 5
+    monkeypatch.setattr("inmaterio.experiments.compare.FULL_GRID", (2.0,))
+    options: dict[str, Any] = {"quick": False, "seeds": 1, "command": "how it was found", "tuned_folder": tmp_path / "kept"}
+    first = small(tmp_path / "first", **options)
+    kept = tomllib.loads((tmp_path / "kept" / "digits.toml").read_text())["setting"]
+    assert len(kept) == len(first.document["tuning"]) == 5
+    assert {setting["command"] for setting in kept} == {"how it was found"}
+    assert {row["rate_factor"] for row in first.rows} == {2.0}
+    (tmp_path / "first" / "tuning").rename(tmp_path / "moved away")
+    second = small(tmp_path / "first", **options)
+    assert not (tmp_path / "first" / "tuning").exists()
+    assert all(line["reused"] for line in second.document["tuning"])
+    assert [row["errors"] for row in second.rows] == [row["errors"] for row in first.rows]
+
+
+def test_settings_hold_for_their_own_plan_only(tmp_path: Path) -> None:
+    base = RunConfig(substrate=SubstrateConfig(hidden=(4,)))
+    plans, _ = plan_rows(base, ["hopfield-ideal"], ["equilibrium-propagation"])
+    found = {"key": setting_key(plans[0]), "rate_factor": 2.0, "validation_error": 0.1, "command": "c"}
+    assert save_tuned(tmp_path, "digits", [found]) == tuned_file(tmp_path, "digits")
+    save_tuned(tmp_path, "digits", [{**found, "rate_factor": 4.0}])
+    settings = load_tuned(tmp_path, "digits")
+    assert [setting["rate_factor"] for setting in settings] == [4.0]
+    assert find_tuned(settings, plans[0]) is not None
+    assert all(find_tuned(settings, plan) is None for plan in plans[1:] if plan.rate_from is None)
+    assert find_tuned(settings, replace(plans[0], base=replace(plans[0].base, seed=5))) is not None
+    assert tuned_file(tmp_path, "idx:/a/b").parent == tmp_path
+    tuned_file(tmp_path, "digits").write_text("setting = 3")
+    with pytest.raises(InputError, match=r"tuned settings .* are damaged"):
+        load_tuned(tmp_path, "digits")
+
+
+def test_choice_prefers_error_then_loss_and_skips_failures() -> None:
+    assert choose((0.5, 1.0, 2.0), [(0.2, 0.5), (0.1, 0.9), (0.1, 0.8)]) == (2.0, 0.1)
+    assert choose((0.5, 1.0, 2.0), [(0.2, 0.5), "diverged", (float("nan"), 0.0)]) == (0.5, 0.2)
+    with pytest.raises(InputError, match="diverged"):
+        choose((0.5, 1.0), ["diverged", "too"])
+
+
+def test_plans_vary_split_seed_and_chip_apart() -> None:
+    plans, _ = plan_rows(RunConfig(), ["hopfield-ideal"], ["equilibrium-propagation"])
+    configs = final_configs(plans[0], 2.0, (0, 3), 2, 2)
+    assert [(one.data.split_seed, one.seed, one.substrate.chip) for one in configs] == [
+        (split, seed, chip) for split in (0, 3) for seed in (0, 1) for chip in (0, 1)
+    ]
+
+
+def test_differences_are_paired_by_split_and_seed() -> None:
+    rows: list[dict[str, Any]] = [
+        {"rule": "mine", "substrate": "s", "errors": [0.1, 0.3, 0.2, 0.2]},
+        {"rule": "bp-feedforward", "substrate": "digital-feedforward", "errors": [0.1, 0.3]},
+        {"rule": "readout-only", "substrate": "other", "errors": [0.9, 0.9]},
+    ]
+    add_differences(rows, [[(0, 0), (0, 0), (0, 1), (0, 1)], [(0, 0), (0, 1)], [(0, 0), (0, 1)]])
+    # Chips of one seed are averaged: 0.2 and 0.2 against 0.1 and 0.3.
+    assert rows[0]["difference_bp_feedforward"]["mean"] == pytest.approx(0.0)
+    assert rows[0]["difference_bp_feedforward"]["pairs"] == 2
+    assert rows[0]["difference_bp_feedforward"]["decides"] is False
+    assert rows[0]["difference_readout_only"] is None, "that of another substrate is no control"
+    assert rows[1]["difference_bp_feedforward"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rules": ["equilibrium-propagatoin"]}, "unknown rule 'equilibrium-propagatoin'; nearest: equilibrium-propagation"),
+        ({"substrates": ["hopfeld-ideal"]}, "unknown substrate 'hopfeld-ideal'; nearest: hopfield-ideal"),
+        ({"substrates": ["digital-feedforward"]}, "lacks capability LocalContrast, Relaxing and trait symmetric"),
+        ({"substrates": ["digital-feedforward", "hopfield-ideal"]}, "no rule that was asked for can train 'digital-feedforward'"),
+        ({"rules": []}, "no rule is named"),
+        ({"rules": ["backpropagation"] * 2}, "'backpropagation' is named twice"),
+        ({"data": "digts"}, "unknown data set 'digts'; nearest: digits"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"chips": 0}, "chips is 0"),
+        ({"split_seeds": (1, 1)}, "split seeds are 1, 1; expected each once"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'"),
+        ({"jobs": 0}, "jobs is 0"),
+    ],
+)
+def test_bad_input_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    options: dict[str, Any] = {"data": "digits", "substrates": ["hopfield-ideal"], "rules": ["equilibrium-propagation"]} | changes
+    options |= {"out": tmp_path, "quick": True, "epochs": 1, "train_limit": 20, "test_limit": 5, "jobs": options.get("jobs", 1)}
+    with pytest.raises(InputError) as caught:
+        compare(**options)
+    assert said in str(caught.value)
