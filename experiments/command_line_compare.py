@@ -77,8 +77,8 @@ def compare_command(
             progress=move,
         )
     page = write_comparison_report(out, prices)
-    table, notes = comparison_table(found.rows, found.document["settings"])
     console = Console(stderr=as_json)
+    table, notes = comparison_table(found.rows, found.document["settings"], width=console.width)
     console.print(table)
     for note in notes:
         console.print(note, markup=False, highlight=False)

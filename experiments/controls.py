@@ -120,7 +120,7 @@ def plan_rows(
         else:
             pair = judge(find_rule(BASELINE[0]), sample(substrate), substrate)
             if pair.legal:
-                training = {"placement": "twin-deployed", "write_mode": "master copy"}
+                training = {"placement": "twin-deployed", "write_mode": "master copy", "rates": _twin_rates(substrate)}
                 plans.append(Plan(TWIN_DEPLOYED, substrate, True, configured(BASELINE[0], substrate, **training)))
             else:
                 notes.append(f"control {TWIN_DEPLOYED} left out on {substrate}: {pair.reason}")
@@ -135,6 +135,13 @@ def plan_rows(
         place = next(i for i, plan in enumerate(plans) if (plan.rule, plan.substrate, plan.control) == (first, substrate, False))
         plans.append(Plan(SHUFFLED_LABELS, substrate, True, configured(first, substrate, labels="shuffled"), rate_from=place))
     return plans, notes
+
+
+def _twin_rates(substrate: str) -> float | tuple[float, ...] | None:
+    """Rates of backpropagation in a twin: those of the other rule that follows the same exact gradient, where it is legal."""
+    other = find_rule(IMPLICIT)
+    rates = other.defaults["rates"] if judge(other, sample(substrate), substrate).legal else None
+    return tuple(rates) if isinstance(rates, (list, tuple)) else rates
 
 
 def _hyper(rule: str, loss: str | None) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Tables for the terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from inmaterio.experiments.energy import EnergyEstimate
@@ -13,38 +15,31 @@ from inmaterio.learning_rules.contract import SETTLED
 NO_FIGURE = "no figure"
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> tuple[Table, list[str]]:
-    """Rows of a comparison, and the footnotes they need."""
+def comparison_table(
+    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, width: int = 110
+) -> tuple[Table, list[str]]:
+    """Rows of a comparison, and the footnotes they need; below 105 characters of `width` ranges take a second line."""
+    narrow = width < 105
     budget = "quick: " if settings["quick"] else ""
     counts = (settings["epochs"], len(settings["rate_factors"]), settings["seeds"], settings["chips"])
     size = "{} epochs, {} rates, {} seeds x {} chips".format(*counts)
     title = f"{settings['data']}: {budget}{size}"
-    table = Table(title=title, caption_justify="left")
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     layers = list(dict.fromkeys(layer for row in rows for layer in row["cosine"]))
-    table.add_column("substrate", overflow="fold")
-    table.add_column("rule", overflow="fold")
     percent = rows[0]["metric"] == "error"
-    table.add_column("error %" if percent else str(rows[0]["metric"]), justify="right")
-    table.add_column(f"cosine {' '.join(layer.replace('layer_', '') for layer in layers)}", justify="right")
-    for heading in ("residual", "passes", "seconds", "joules P50 [P10-P90]"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        scale = 100.0 if percent else 1.0
-        spread = "" if row["test_error_std"] is None else f" +- {scale * row['test_error_std']:.2f}"
-        points = row["energy_J"]
-        energy = NO_FIGURE if points["P50"] is None else f"{points['P50']:.2g} [{points['P10']:.1g}-{points['P90']:.1g}]"
-        table.add_row(
-            row["substrate"],
-            f"({row['rule']})" if row["control"] else row["rule"],
-            f"{scale * row['test_error_mean']:.2f}{spread}",
-            " ".join(number(row["cosine"].get(layer)) for layer in layers),
-            f"{row['residual_max']:.1e}{'!' if row['unsettled_fraction'] else ''}",
-            f"{row['device_passes']:.3g}",
-            "-" if row["modelled_time_s"] is None else f"{row['modelled_time_s']:.2g}",
-            f"{energy}{'*' if row['energy_partial'] and points['P50'] is not None else ''}",
-        )
+    table.add_column("rule", overflow="fold", min_width=15)
+    table.add_column("error %" if percent else str(rows[0]["metric"]), justify="right", no_wrap=True)
+    table.add_column(f"cosine {' '.join(layer.replace('layer_', '') for layer in layers)}", justify="right", no_wrap=True)
+    for heading in ("residual", "passes", "seconds", f"J P50{chr(10) if narrow else ' '}[P10-P90]"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for substrate in dict.fromkeys(row["substrate"] for row in rows):
+        table.add_row()
+        table.add_row(f"[bold]{escape(substrate)}[/]")
+        for row in rows:
+            if row["substrate"] == substrate:
+                table.add_row(*_cells(row, layers, 100.0 if percent else 1.0, "\n" if narrow else " "))
     notes = [
-        "Rules in brackets are controls. Error: mean +- standard deviation over runs, test rows.",
+        "Rules in brackets are controls. Error: mean ± standard deviation over runs, test rows.",
         "Cosine: to the exact gradient, per layer, mean over probes and runs. Residual: largest of the last epoch.",
         "Passes, modelled seconds and joules (boundary: system) are of training one model; the report has their sources.",
     ]
@@ -56,6 +51,32 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, A
         edge = ", ".join(f"{row['rule']} on {row['substrate']}" for row in rows if row["rate_at_edge"])
         notes.append(f"The best rate lies at the edge of the grid, so a better one may lie outside: {edge}.")
     return table, notes + [note[0].upper() + note[1:] + "." for note in settings["notes"]]
+
+
+def _cells(row: Mapping[str, Any], layers: Sequence[str], scale: float, gap: str) -> list[str]:
+    spread = "" if row["test_error_std"] is None else f" ±{scale * row['test_error_std']:.2f}"
+    low, middle, high = (row["energy_J"][point] for point in ("P10", "P50", "P90"))
+    mark = "*" if row["energy_partial"] else ""
+    return [
+        f"  ({row['rule']})" if row["control"] else f"  {row['rule']}",
+        f"{scale * row['test_error_mean']:.2f}{spread}",
+        " ".join(number(row["cosine"].get(layer)) for layer in layers),
+        f"{row['residual_max']:.0e}{'!' if row['unsettled_fraction'] else ''}",
+        short(row["device_passes"]),
+        "-" if row["modelled_time_s"] is None else short(row["modelled_time_s"]),
+        NO_FIGURE if middle is None else f"{short(middle)}{mark}{gap}[{short(low)}-{short(high)}]",
+    ]
+
+
+def short(value: float) -> str:
+    """Two digits and a prefix: 64.7e3 is ``65k``."""
+    if value == 0:
+        return "0"
+    power = min(max(math.floor(math.log10(abs(value)) / 3), -6), 4)
+    scaled = f"{value / 1000.0**power:.2g}"
+    if "e+" in scaled:  # 995 and more round to three digits
+        scaled = f"{float(scaled):.0f}"
+    return scaled + "afpnµm kMGT"[power + 6].strip()
 
 
 def number(value: float | None) -> str:

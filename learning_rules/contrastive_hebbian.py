@@ -28,7 +28,7 @@ from inmaterio.simulators.fixed_point import loss_values
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Relaxing", "ClampOutput", "LocalContrast", "symmetric")}
 DEFAULTS: Mapping[str, Any] = {
-    "rates": (0.2, 0.1),
+    "rates": (0.4, 0.2),
     "loss": "mse",
     "free_steps": 40,
     "clamped_steps": 15,

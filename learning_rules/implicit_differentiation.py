@@ -23,7 +23,7 @@ from inmaterio.simulators.digital import count_twin_pass, twin_gradient
 from inmaterio.simulators.fixed_point import loss_values
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Relaxing", "Twin")}
-DEFAULTS: Mapping[str, Any] = {"rates": (0.2, 0.1), "loss": "mse", "free_steps": 40, "tolerance": None}
+DEFAULTS: Mapping[str, Any] = {"rates": (0.4, 0.2), "loss": "mse", "free_steps": 40, "tolerance": None}
 PROGRAMS = False
 
 State = Stateless

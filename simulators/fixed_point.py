@@ -44,15 +44,19 @@ class FixedPointModel:
     activations: Sequence[Activation]
     feedback_gain: float = 1.0
 
-    def settle(self, inputs: Array, *, tolerance: float | None = 1e-14, steps: int = 10_000) -> tuple[Float, ...]:
-        """Free rest point by even/odd sweeps from activity 0.
+    def settle(
+        self, inputs: Array, *, tolerance: float | None = 1e-14, steps: int = 10_000, schedule: int = EVEN_ODD
+    ) -> tuple[Float, ...]:
+        """Free rest point, from activity 0.
 
         Parameters
         ----------
         inputs : ndarray, shape (batch, n_0)
         tolerance : float or None
-            Residual that must be reached; None makes just `steps` sweeps, as a model that is run for a fixed time.
+            Residual that must be reached; None makes just `steps` updates, as a model that is run for a fixed time.
         steps : int
+        schedule : int
+            `EVEN_ODD` or `SYNCHRONOUS`.
 
         Returns
         -------
@@ -61,7 +65,7 @@ class FixedPointModel:
         Raises
         ------
         InputError
-            When the residual does not reach the tolerance in `steps` sweeps.
+            When the residual does not reach the tolerance in `steps` updates.
         """
         batch = len(inputs)
         widths = np.array([len(weight) for weight in self.forward], dtype=np.int64)
@@ -72,14 +76,14 @@ class FixedPointModel:
         none = np.zeros(0)
         done = relax(
             state,
-            state,
+            np.empty_like(state),
             np.concatenate([layer.ravel() for layer in drive]),
             np.concatenate([none, *(weight.ravel() for weight in self.forward[1:])]),
             np.concatenate([none, *(weight.ravel() for weight in self.backward[1:])]),
             widths,
             np.array([activation.code for activation in self.activations], dtype=np.int64),
             self.feedback_gain,
-            EVEN_ODD,
+            schedule,
             NO_NUDGE,
             0.0,
             0.0,
@@ -98,7 +102,7 @@ class FixedPointModel:
         )
         if tolerance is not None and not residual.max() <= tolerance:
             raise InputError(
-                f"the exact model's residual is {residual.max():.2g} after {done} sweeps; expected at most {tolerance:g}: "
+                f"the exact model's residual is {residual.max():.2g} after {done} updates; expected at most {tolerance:g}: "
                 "weights so strong that the network does not settle"
             )
         return split_layers(state, batch, widths)

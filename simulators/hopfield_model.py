@@ -9,10 +9,10 @@ import numpy as np
 from inmaterio.devices.converters import Converter, convert
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.fixed_point import FixedPointModel, Float, loss_values, output_error
-from inmaterio.simulators.hopfield_description import HopfieldDescription
+from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
 
-TWIN_SWEEPS = 20
-"""Even/odd sweeps the twin makes, up to its rest point and back for the adjoint: the progress of 40 synchronous steps."""
+ADJOINT_SWEEPS = 20
+"""Even/odd sweeps the twin makes for the adjoint: the progress of 40 synchronous updates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,15 +76,16 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
     Returns
     -------
     torch.nn.Module
-        ``twin(inputs)`` settles the model; ``twin(inputs, states)`` takes measured states for its rest point and is
-        linearised about them. Both it and its adjoint make `TWIN_SWEEPS` sweeps, settled or not. Either returns the
-        outputs (batch, n_L) in float64, and back-propagating through them is implicit
+        ``twin(inputs)`` makes the network's own `settle_steps` updates, settled or not; ``twin(inputs, states)`` takes
+        measured states for its rest point. It is linearised about those states, and its adjoint makes `ADJOINT_SWEEPS`
+        sweeps. Either returns the outputs (batch, n_L) in float64, and back-propagating through them is implicit
         differentiation. ``macs_per_sample`` is what one solution costs a digital host.
     """
     import torch
 
     activations = description.layer_activations()
     layers = len(activations)
+    steps, schedule = description.settle_steps, SCHEDULES[description.schedule]
 
     class RestPoint(torch.autograd.Function):
         @staticmethod
@@ -94,7 +95,7 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
             biases = arrays[layers:] or [np.zeros(width) for width in description.widths[1:]]
             ctx.model = FixedPointModel(weights, weights, biases, activations, description.feedback_gain)
             ctx.inputs = inputs.detach().numpy().astype(np.float64)
-            ctx.states = ctx.model.settle(ctx.inputs, tolerance=None, steps=TWIN_SWEEPS) if states is None else states
+            ctx.states = ctx.model.settle(ctx.inputs, tolerance=None, steps=steps, schedule=schedule) if states is None else states
             return torch.as_tensor(np.asarray(ctx.states[-1], dtype=np.float64))
 
         @staticmethod
@@ -103,7 +104,7 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
             batch = len(ctx.inputs)
             slope = activations[-1].slope(np.asarray(ctx.states[-1], dtype=np.float64))
             error = slope * gradients[0].numpy() * batch
-            up, down, biases = ctx.model.implicit_gradient(ctx.inputs, ctx.states, error, tolerance=None, steps=TWIN_SWEEPS)
+            up, down, biases = ctx.model.implicit_gradient(ctx.inputs, ctx.states, error, tolerance=None, steps=ADJOINT_SWEEPS)
             found = [a + b for a, b in zip(up, down, strict=True)] + (biases if description.bias else [])
             return (None, None, *(torch.as_tensor(gradient) for gradient in found))
 
@@ -114,7 +115,7 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
                 self.register_parameter(name, torch.nn.Parameter(torch.as_tensor(np.asarray(value, dtype=np.float64).copy())))
             widths = description.widths
             relaxing = sum(a * b for a, b in zip(widths[1:-1], widths[2:], strict=True))
-            self.macs_per_sample = widths[0] * widths[1] + 2 * TWIN_SWEEPS * relaxing
+            self.macs_per_sample = widths[0] * widths[1] + 2 * steps * relaxing
 
         def forward(self, inputs: Any, states: Any = None) -> Any:
             inputs = torch.as_tensor(np.asarray(inputs))

@@ -1,5 +1,6 @@
 """Comparisons: equal grids, fresh seeds, controls always, nothing done twice, and the same rows for any number of jobs."""
 
+import io
 import json
 import tomllib
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.batch_of_runs import run_all
@@ -16,6 +18,7 @@ from inmaterio.experiments.configuration import RunConfig, SubstrateConfig, load
 from inmaterio.experiments.controls import plan_rows
 from inmaterio.experiments.run_directory import read_run
 from inmaterio.experiments.summary import add_differences
+from inmaterio.experiments.tables import comparison_table, short
 from inmaterio.experiments.tuning import (
     FULL_GRID,
     QUICK_GRID,
@@ -219,3 +222,28 @@ def test_bad_input_is_refused(tmp_path: Path, changes: dict[str, Any], said: str
     with pytest.raises(InputError) as caught:
         compare(**options)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (64_700, "65k"), (996, "1000"), (3.26e-6, "3.3µ"), (0.18, "180m"), (1.0, "1"), (-0.002, "-2m"), (1e13, "10T")],
+)
+def test_numbers_in_tables_have_two_digits_and_a_prefix(value: float, shown: str) -> None:
+    assert short(value) == shown
+
+
+def test_the_table_marks_what_did_not_settle_and_says_why(done: tuple[Path, Comparison]) -> None:
+    _, found = done
+    settled = [{**row, "unsettled_fraction": 0.0, "rate_at_edge": False, "energy_partial": False} for row in found.rows]
+    for width in (80, 120):
+        _, notes = comparison_table(settled, found.document["settings"], width=width)
+        assert not any(note.startswith("!") for note in notes)
+    troubled = [{**settled[0], "unsettled_fraction": 0.5, "rate_at_edge": True}, *settled[1:]]
+    table, notes = comparison_table(troubled, found.document["settings"])
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table)
+    lines = [line for line in console.export_text().splitlines() if "!" in line]
+    assert len(lines) == 1
+    assert "equilibrium-propagation" in lines[0]
+    assert any(note.startswith("!") and "not settled" in note for note in notes)
+    assert any("edge of the grid" in note and "equilibrium-propagation on hopfield-imperfect" in note for note in notes)

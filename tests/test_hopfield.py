@@ -221,10 +221,11 @@ def test_twin_knows_requests_and_not_the_chip() -> None:
     twin = substrate.twin()
     np.testing.assert_allclose(twin.get_parameter("weight_1").detach().numpy(), asked, rtol=1e-12)
     assert np.abs(substrate.oracle().model.forward[0] - asked).max() > 0.01
-    ideal = network(schedule="even-odd")
     x = inputs()
-    # without errors it is the same network; it makes 20 sweeps
-    np.testing.assert_allclose(ideal.twin()(x).detach().numpy(), settle(ideal, x, steps=20).states[-1], rtol=1e-12)
+    for schedule in ("synchronous", "even-odd"):
+        # without errors it is the same network, run for the same time
+        ideal = network(schedule=schedule, settle_steps=7)
+        np.testing.assert_allclose(ideal.twin()(x).detach().numpy(), settle(ideal, x, steps=7).states[-1], rtol=1e-12)
 
 
 def test_nothing_is_written_when_one_request_is_bad() -> None:
