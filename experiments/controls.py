@@ -24,6 +24,10 @@ TWIN_DEPLOYED = "twin-deployed"
 READOUT_ONLY = "readout-only"
 SHUFFLED_LABELS = "shuffled-labels"
 
+READOUT_STEP = 4.0
+"""Rates of ``readout-only``, as a multiple of the rule's own: one layer alone takes larger steps, and its grid of the same
+size as every other must lie around its own optimum or the control would be weak."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -131,7 +135,7 @@ def plan_rows(
                 f"control {READOUT_ONLY} left out on {substrate}: {first} writes by itself, so that no layer can be frozen"
             )
         else:
-            plans.append(Plan(READOUT_ONLY, substrate, True, configured(first, substrate, trained="readout")))
+            plans.append(Plan(READOUT_ONLY, substrate, True, configured(first, substrate, **_readout(first))))
         place = next(i for i, plan in enumerate(plans) if (plan.rule, plan.substrate, plan.control) == (first, substrate, False))
         plans.append(Plan(SHUFFLED_LABELS, substrate, True, configured(first, substrate, labels="shuffled"), rate_from=place))
     return plans, notes
@@ -142,6 +146,14 @@ def _twin_rates(substrate: str) -> float | tuple[float, ...] | None:
     other = find_rule(IMPLICIT)
     rates = other.defaults["rates"] if judge(other, sample(substrate), substrate).legal else None
     return tuple(rates) if isinstance(rates, (list, tuple)) else rates
+
+
+def _readout(rule: str) -> dict[str, Any]:
+    rates = find_rule(rule).defaults.get("rates")
+    if rates is None:
+        return {"trained": "readout"}
+    larger = tuple(READOUT_STEP * rate for rate in rates) if isinstance(rates, (list, tuple)) else READOUT_STEP * rates
+    return {"trained": "readout", "rates": larger}
 
 
 def _hyper(rule: str, loss: str | None) -> dict[str, Any]:

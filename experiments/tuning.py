@@ -37,7 +37,7 @@ TUNING_SEED = 1000
 FOLDER = Path(__file__).resolve().parent / "tuned"
 """Settings that come with the package."""
 
-QUICK_GRID = (1.0, 2.0, 4.0)
+QUICK_GRID = (0.5, 1.0, 2.0)
 FULL_GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
 """What a rule's own rates are multiplied by."""
 

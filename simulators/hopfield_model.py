@@ -95,7 +95,9 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
             biases = arrays[layers:] or [np.zeros(width) for width in description.widths[1:]]
             ctx.model = FixedPointModel(weights, weights, biases, activations, description.feedback_gain)
             ctx.inputs = inputs.detach().numpy().astype(np.float64)
-            ctx.states = ctx.model.settle(ctx.inputs, tolerance=None, steps=steps, schedule=schedule) if states is None else states
+            ctx.states = (
+                ctx.model.settle(ctx.inputs, tolerance=None, steps=steps, schedule=schedule) if states is None else states
+            )
             return torch.as_tensor(np.asarray(ctx.states[-1], dtype=np.float64))
 
         @staticmethod
