@@ -29,8 +29,10 @@ class HopfieldDescription:
         ``"shared"``: one reciprocal device per coupling serves both directions. ``"separate"``: feedback has arrays of
         its own, asked to hold the same values, with errors of their own.
     schedule : str
-        ``"synchronous"`` or ``"even-odd"``. In a network without couplings inside a layer one even/odd update makes the
-        progress of two synchronous ones.
+        ``"even-odd"``: odd layers, then even ones, each step an exact descent of the energy, as an asynchronous physical
+        relaxation is; or ``"synchronous"``: all nodes at once, which strong weights can make oscillate between two
+        states. In a network without couplings inside a layer one even/odd update makes the progress of two synchronous
+        ones.
     bias : bool
         Whether nodes have a bias device.
     dtype : str
@@ -63,7 +65,7 @@ class HopfieldDescription:
     output_activation: str = "sigmoid"
     feedback_gain: float = 1.0
     wiring: str = "shared"
-    schedule: str = "synchronous"
+    schedule: str = "even-odd"
     bias: bool = True
     dtype: str = "float32"
     settle_steps: int = 40

@@ -22,7 +22,7 @@ KEY = Key(0)
 
 
 def network(key: int = 0, widths: tuple[int, ...] = WIDTHS, gain: float = 0.4, **options: object) -> HopfieldNetwork:
-    substrate = hopfield.build(widths, chip=Key(key), **{"dtype": "float64", **options})
+    substrate = hopfield.build(widths, chip=Key(key), **{"dtype": "float64", "schedule": "synchronous", **options})
     values = initial_values(substrate.parameters, key=Key(key, ("init",)), gain=gain)
     rng = np.random.default_rng(key)
     for name, value in values.items():

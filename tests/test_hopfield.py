@@ -21,7 +21,7 @@ KEY = Key(0)
 
 
 def network(widths: tuple[int, ...] = WIDTHS, seed: int = 0, **options: Any) -> HopfieldNetwork:
-    substrate = hopfield.build(widths, chip=Key(seed), **{"dtype": "float64", **options})
+    substrate = hopfield.build(widths, chip=Key(seed), **{"dtype": "float64", "schedule": "synchronous", **options})
     rng = np.random.default_rng(seed)
     values = {name: rng.normal(scale=0.4, size=parameter.shape) for name, parameter in substrate.parameters.items()}
     with substrate.ledger.phase("initialise"):
@@ -267,6 +267,7 @@ def test_counts_of_a_network_of_three_neurons_by_hand() -> None:
         chip=Key(0),
         activation="tanh",
         output_activation="tanh",
+        schedule="synchronous",
         dtype="float64",
         g_min=10e-6,
         g_max=30e-6,
