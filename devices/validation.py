@@ -109,6 +109,7 @@ def check_array(
     for limit, word in ((low, "at least"), (high, "at most")):
         if limit is None:
             continue
+        limit = np.float64(limit)  # a plain number would be cast to the array's own, perhaps narrower, type
         bad = array < limit if word == "at least" else array > limit
         if bad.any():
             place = tuple(int(i) for i in np.argwhere(bad)[0])

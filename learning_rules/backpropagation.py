@@ -13,9 +13,10 @@ from typing import Any
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_array, check_name
 from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Stateless, Update
-from inmaterio.simulators.capabilities import LOSSES, Array, Requirement, Samples, check_batch, requires
+from inmaterio.simulators.capabilities import LOSSES, Array, Requirement, Samples, requires
 from inmaterio.simulators.digital import DigitalSubstrate
 from inmaterio.simulators.digital_twin import count_twin_pass, twin_gradient
+from inmaterio.simulators.substrate import check_batch
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "Twin", "Program")}
 DEFAULTS: Mapping[str, Any] = {"rates": 0.3, "loss": "mse"}

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_name, check_range
-from inmaterio.learning_rules.contract import SETTLED, Batch, Diagnostics, Rule, Stateless, Update
+from inmaterio.learning_rules.contract import Batch, Rule, Stateless, Update
 from inmaterio.learning_rules.contrast import contrast
+from inmaterio.learning_rules.relaxing_phases import diagnose, predict_free
 from inmaterio.simulators.capabilities import LOSSES, Array, Nudge, Requirement, Samples, Settled, requires
-from inmaterio.simulators.fixed_point import loss_values
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Relaxing", "LocalContrast", "symmetric")}
 DEFAULTS: Mapping[str, Any] = {
@@ -123,23 +121,12 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     estimates = contrast(
         substrate.local_contrast(batch.inputs, after.states), substrate.local_contrast(batch.inputs, before.states), scale=scale
     )
-    outputs = free.states[-1]
-    residual = max(float(settled.residual.max()) for settled in (free, after, before))
-    diagnostics = Diagnostics(
-        float(loss_values(outputs, batch.targets, settings.loss).mean()),
-        outputs,
-        residual,
-        float(np.mean(free.residual > SETTLED)),
-    )
-    return Update(state, estimates, diagnostics)
+    return Update(state, estimates, diagnose(settings.loss, batch, free, after, before))
 
 
 def predict(substrate: Any, settings: Settings, state: State, inputs: Array, samples: Samples, key: Key) -> Array:
     """Outputs (batch, outputs) of the free phase; only they are read."""
-    settled: Settled = substrate.settle(
-        inputs, samples=samples, key=key.at("free"), steps=settings.free_steps, tolerance=settings.tolerance, read="outputs"
-    )
-    return settled.states[-1]
+    return predict_free(substrate, inputs, samples, key, steps=settings.free_steps, tolerance=settings.tolerance)
 
 
 def _phase(substrate: Any, settings: Settings, batch: Batch, key: Key, name: str, beta: float | None) -> Settled:

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_name, check_range
-from inmaterio.learning_rules.contract import SETTLED, Batch, Diagnostics, Rule, Stateless, Update
+from inmaterio.learning_rules.contract import Batch, Rule, Stateless, Update
+from inmaterio.learning_rules.relaxing_phases import diagnose, predict_free
 from inmaterio.simulators.capabilities import LOSSES, Array, Requirement, Samples, Settled, requires
-from inmaterio.simulators.digital import count_twin_pass, twin_gradient
-from inmaterio.simulators.fixed_point import loss_values
+from inmaterio.simulators.digital_twin import count_twin_pass, twin_gradient
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Relaxing", "Twin")}
 DEFAULTS: Mapping[str, Any] = {"rates": (0.4, 0.2), "loss": "mse", "free_steps": 40, "tolerance": None}
@@ -82,15 +80,9 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     _, _, gradients = twin_gradient(
         twin, substrate.parameters, batch.inputs, batch.targets, settings.loss, substrate.ports["output"], free.states
     )
-    outputs = free.states[-1]
-    residual = float(free.residual.max())
-    loss = float(loss_values(outputs, batch.targets, settings.loss).mean())
-    return Update(state, gradients, Diagnostics(loss, outputs, residual, float(np.mean(free.residual > SETTLED))))
+    return Update(state, gradients, diagnose(settings.loss, batch, free))
 
 
 def predict(substrate: Any, settings: Settings, state: State, inputs: Array, samples: Samples, key: Key) -> Array:
     """Outputs (batch, outputs) of the free phase; only they are read."""
-    settled: Settled = substrate.settle(
-        inputs, samples=samples, key=key.at("free"), steps=settings.free_steps, tolerance=settings.tolerance, read="outputs"
-    )
-    return settled.states[-1]
+    return predict_free(substrate, inputs, samples, key, steps=settings.free_steps, tolerance=settings.tolerance)

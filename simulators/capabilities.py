@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
-from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.devices.validation import InputError, check_name
 
 Array = NDArray[Any]
 """Real or complex numbers."""
@@ -357,18 +357,3 @@ def requires(*names: str) -> Requirement:
     return Requirement(
         frozenset(name for name in names if name in CAPABILITIES), frozenset(name for name in names if name in TRAITS)
     )
-
-
-def check_batch(inputs: Array, samples: Samples, port: Port) -> Array:
-    """Return inputs that fit a port.
-
-    Raises
-    ------
-    InputError
-        When the shape is not (batch, port.size), an element is not finite or out of the port's range, or `samples` has
-        another length.
-    """
-    checked = check_array("input", inputs, shape=(None, port.size), low=port.low, high=port.high, unit=port.unit)
-    check_array("samples", samples, shape=(len(checked),))
-    check_range("batch size", len(checked), low=1)
-    return checked

@@ -8,14 +8,13 @@ dtype; float64 is for tests.
 """
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
 from inmaterio.simulators.capabilities import (
@@ -28,14 +27,9 @@ from inmaterio.simulators.capabilities import (
     Samples,
     Substrate,
     Write,
-    check_batch,
 )
-from inmaterio.simulators.digital_twin import WORD_BYTES, DigitalOracle, macs_per_sample
-from inmaterio.simulators.digital_twin import batch_loss as batch_loss
-from inmaterio.simulators.digital_twin import count_twin_pass as count_twin_pass
-from inmaterio.simulators.digital_twin import to_array as to_array
-from inmaterio.simulators.digital_twin import to_tensor as to_tensor
-from inmaterio.simulators.digital_twin import twin_gradient as twin_gradient
+from inmaterio.simulators.digital_twin import WORD_BYTES, DigitalOracle, count_twin_pass, macs_per_sample, to_array, to_tensor
+from inmaterio.simulators.substrate import AbstractSubstrate, check_batch, check_request
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +70,7 @@ def build(widths: Sequence[int], *, chip: Key, activation: str = "relu", dtype: 
     return DigitalFeedforward(tuple(int(width) for width in widths), activation, dtype)
 
 
-class DigitalSubstrate(ABC):
+class DigitalSubstrate(AbstractSubstrate):
     """A torch module that holds the requested values of every parameter exactly.
 
     Parameters
@@ -95,6 +89,7 @@ class DigitalSubstrate(ABC):
     """
 
     def __init__(self, module: "torch.nn.Module", parameters: Mapping[str, Parameter], ports: Mapping[str, Port]) -> None:
+        super().__init__(parameters, ports)
         held = {name.replace(".", "/"): tensor for name, tensor in module.named_parameters()}
         for name, parameter in parameters.items():
             check_name("parameter of the twin", name, held)
@@ -103,18 +98,8 @@ class DigitalSubstrate(ABC):
         macs_per_sample(module)
         self._module = module
         self._held = {name: held[name] for name in parameters}
-        self._parameters = dict(parameters)
-        self._ports = dict(ports)
         self._dtype = next(iter(held.values())).dtype
         self._largest = float(np.finfo(next(iter(held.values())).detach().numpy().dtype).max)
-        self._ledger = Ledger()
-        self._role = "substrate"
-        self._clock_s = 0.0
-
-    @property
-    @abstractmethod
-    def capabilities(self) -> frozenset[str]:
-        """What the substrate can do for a rule."""
 
     @abstractmethod
     def count_forward(self, batch: int) -> None:
@@ -127,36 +112,6 @@ class DigitalSubstrate(ABC):
     @property
     def traits(self) -> frozenset[str]:
         return frozenset()
-
-    @property
-    def parameters(self) -> Mapping[str, Parameter]:
-        return dict(self._parameters)
-
-    @property
-    def ports(self) -> Mapping[str, Port]:
-        return dict(self._ports)
-
-    @property
-    def clock_s(self) -> float:
-        """Seconds waited: computing takes no modelled time."""
-        return self._clock_s
-
-    @property
-    def ledger(self) -> Ledger:
-        return self._ledger
-
-    def attach(self, ledger: Ledger, role: str) -> None:
-        self._ledger, self._role = ledger, role
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass. Nothing drifts, and no static power is modelled.
-
-        Raises
-        ------
-        InputError
-            When the time is negative or not finite.
-        """
-        self._clock_s += check_range("wait", seconds, low=0.0, unit="s", high_open=True)
 
     def snapshot(self) -> dict[str, Any]:
         return {"clock_s": self._clock_s, **{name: tensor.detach().numpy().copy() for name, tensor in self._held.items()}}
@@ -190,7 +145,7 @@ class DigitalSubstrate(ABC):
 
         checked = check_batch(inputs, samples, self._ports["input"])
         self.count_forward(len(checked))
-        self._tally(len(checked))
+        self._tally_passes(len(checked))
         with torch.no_grad():
             return to_array(self._module(to_tensor(checked, self._dtype)))
 
@@ -220,35 +175,26 @@ class DigitalSubstrate(ABC):
                 counts.append((layer, "alu_fp32", size))
             elif isinstance(request, Outer):
                 counts.append((layer, "mac_fp32", request.macs))
-        self._ledger.tally(self._role, "program_call", 1)
+        self._tally("program_call", 1)
         for layer, event, amount in counts:
-            self._ledger.count(self._role, layer, event, amount)
+            self._count(layer, event, amount)
         self._hold(values)
 
     def read_back(self, *, key: Key) -> Mapping[str, Array]:
         """The values held, exactly; every word read is counted. `key` is not used."""
         for name, tensor in self._held.items():
-            self._ledger.count(self._role, f"layer_{self._parameters[name].layer}", "byte_sram", WORD_BYTES * tensor.numel())
+            self._count(f"layer_{self._parameters[name].layer}", "byte_sram", WORD_BYTES * tensor.numel())
         return {name: to_array(tensor) for name, tensor in self._held.items()}
 
     def _requested(self, name: str, request: Request) -> Array:
         """The values one request asks for, in float64 sums, clipped to the range."""
         parameter = self._parameters[name]
-        unit = "" if parameter.unit == "1" else parameter.unit
-        if isinstance(request, Outer):
-            if len(parameter.shape) != 2:
-                raise InputError(f"outer product asked for {name} of shape {parameter.shape}; expected Write or Add")
-            batch = len(check_array(f"left factor of {name}", request.left, shape=(None, parameter.shape[0])))
-            check_range(f"rows in the outer product for {name}", batch, low=1)
-            check_array(f"right factor of {name}", request.right, shape=(batch, parameter.shape[1]))
-            check_range(f"scale of {name}", request.scale, low_open=True, high_open=True)
-            change = request.dense()
-        else:
-            change = check_array(name, request.values, shape=parameter.shape, unit=unit)
+        check_request(name, request, parameter)
+        change = request.dense() if isinstance(request, Outer) else request.values
         held = 0.0 if isinstance(request, Write) else self._held[name].detach().numpy().astype(np.float64)
         values = held + np.asarray(change, dtype=np.float64)
         largest = self._largest
-        return check_array(name, np.clip(values, parameter.low, parameter.high), low=-largest, high=largest, unit=unit)
+        return check_array(name, np.clip(values, parameter.low, parameter.high), low=-largest, high=largest, unit=parameter.unit)
 
     def _hold(self, values: Mapping[str, Array]) -> None:
         import torch
@@ -257,9 +203,9 @@ class DigitalSubstrate(ABC):
             for name, array in values.items():
                 self._held[name].copy_(to_tensor(array, self._dtype))
 
-    def _tally(self, batch: int) -> None:
-        self._ledger.tally(self._role, "device_pass", batch)
-        self._ledger.tally(self._role, "sample", batch)
+    def _tally_passes(self, batch: int) -> None:
+        self._tally("device_pass", batch)
+        self._tally("sample", batch)
 
 
 @final
@@ -297,7 +243,7 @@ class DigitalFeedforward(DigitalSubstrate):
 
         checked = check_batch(inputs, samples, self._ports["input"])
         self.count_forward(len(checked))
-        self._tally(len(checked))
+        self._tally_passes(len(checked))
         module: Any = self._module
         with torch.no_grad():
             return tuple(to_array(state) for state in module.states(to_tensor(checked, self._dtype)))
@@ -310,7 +256,7 @@ class DigitalFeedforward(DigitalSubstrate):
         layers = len(self._widths) - 1
         for k, (size, previous) in enumerate(zip(self._widths[1:], self._widths[:-1], strict=True), start=1):
             words = size * previous + size + batch * (previous + size)
-            self._count(k, macs=batch * size * previous, operations=batch * size * (1 if k == layers else 2), words=words)
+            self._count_layer(k, macs=batch * size * previous, operations=batch * size * (1 if k == layers else 2), words=words)
 
     def count_backward(self, batch: int) -> None:
         """Per layer of n nodes fed by m, with d_k = dC/da_k: dW = mean d s^T and db = mean d, and d_{k-1} = f' W^T d.
@@ -323,18 +269,18 @@ class DigitalFeedforward(DigitalSubstrate):
         for k, (size, previous) in enumerate(zip(self._widths[1:], self._widths[:-1], strict=True), start=1):
             couplings = size * previous
             below = k > 1
-            self._count(
+            self._count_layer(
                 k,
                 macs=batch * couplings * (2 if below else 1),
                 operations=batch * (size + (2 * previous if below else 0)),
                 words=couplings + size + batch * (previous + size) + ((couplings + batch * previous) if below else 0),
             )
 
-    def _count(self, layer: int, *, macs: int, operations: int, words: int) -> None:
+    def _count_layer(self, layer: int, *, macs: int, operations: int, words: int) -> None:
         component = f"layer_{layer}"
-        self._ledger.count(self._role, component, "mac_fp32", macs)
-        self._ledger.count(self._role, component, "alu_fp32", operations)
-        self._ledger.count(self._role, component, "byte_sram", WORD_BYTES * words)
+        self._count(component, "mac_fp32", macs)
+        self._count(component, "alu_fp32", operations)
+        self._count(component, "byte_sram", WORD_BYTES * words)
 
 
 @final

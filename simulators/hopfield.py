@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inmaterio.devices.converters import Converter, convert
-from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key, normals
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
 from inmaterio.simulators.activations import SIGMOID, Activation
@@ -31,26 +30,25 @@ from inmaterio.simulators.capabilities import (
     Clamp,
     Nudge,
     Outer,
-    Parameter,
     Port,
     Request,
     Samples,
     Settled,
     Start,
-    check_batch,
 )
 from inmaterio.simulators.fixed_point import FixedPointModel, split_layers
 from inmaterio.simulators.hopfield_arrays import CouplingArrays
 from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
 from inmaterio.simulators.hopfield_model import HopfieldOracle, make_twin
 from inmaterio.simulators.relaxation import CLAMP, CROSS_ENTROPY, MSE, NO_NUDGE, relax
+from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
 
 RUNAWAY = 1e3
 """Activity beyond which an unbounded network is running away rather than settling."""
 
 
 @final
-class HopfieldNetwork:
+class HopfieldNetwork(AbstractSubstrate):
     """One chip made to a `HopfieldDescription`.
 
     Capabilities: Forward, ReadStates, Relaxing, ClampOutput, LocalContrast, Twin, Program, ReadBack.
@@ -65,6 +63,10 @@ class HopfieldNetwork:
     def __init__(self, description: HopfieldDescription, chip: Key) -> None:
         self.description = description
         widths = description.widths
+        self._arrays = CouplingArrays(description, chip)
+        output = description.layer_activations()[-1]
+        ports = {"input": Port(widths[0], "1", -1.0, 1.0), "output": Port(widths[-1], "1", output.low, output.high)}
+        super().__init__(self._arrays.parameters, ports)
         self._dtype = np.dtype(description.dtype)
         self._widths = np.array(widths[1:], dtype=np.int64)
         self._activations = description.layer_activations()
@@ -75,17 +77,9 @@ class HopfieldNetwork:
         self._unbounded = any(not np.isfinite(activation.high) for activation in self._activations)
         self._input_dac = _signed_converter(1.0, description.input_bits, description.input_noise)
         self._state_adcs = tuple(self._state_adc(activation) for activation in self._activations)
-        self._arrays = CouplingArrays(description, chip)
-        self._ledger = Ledger()
-        self._role = "substrate"
-        self._clock_s = 0.0
         self._state = np.zeros(0, dtype=self._dtype)
         self._held = np.zeros(0, dtype=self._dtype)
         self._stale = True
-        self._ports = {
-            "input": Port(widths[0], "1", -1.0, 1.0),
-            "output": Port(widths[-1], "1", self._activations[-1].low, self._activations[-1].high),
-        }
         # what the last inputs drive: the same samples come again in every phase
         self._inputs: Array = np.zeros((0, 0))
         self._driven: Array = np.zeros((0, 0))
@@ -115,35 +109,8 @@ class HopfieldNetwork:
         """``symmetric`` always; ``reciprocal`` and ``gradient-flow`` where one device serves both directions."""
         return frozenset({"symmetric", "reciprocal", "gradient-flow"} if self.description.wiring == "shared" else {"symmetric"})
 
-    @property
-    def parameters(self) -> Mapping[str, Parameter]:
-        """weight_k (n_k, n_{k-1}) and bias_k (n_k,), k = 1..L, dimensionless, within +-weight_max."""
-        return self._arrays.parameters
-
-    @property
-    def ports(self) -> Mapping[str, Port]:
-        """``input`` in [-1, 1] and ``output`` in the range of the output's response, both activities."""
-        return dict(self._ports)
-
-    @property
-    def clock_s(self) -> float:
-        """Modelled time since the chip was made, in seconds."""
-        return self._clock_s
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where events are counted."""
-        return self._ledger
-
-    def attach(self, ledger: Ledger, role: str) -> None:
-        """Count events in this ledger, under this role, from now on."""
-        self._ledger, self._role = ledger, role
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass with the amplifiers on. The devices of this network do not drift."""
-        check_range("waiting time", seconds, low=0.0, unit="s")
-        self._spend(seconds)
-        self._count("neurons", "amplifier_second", seconds * self._total)
+    def _static_events(self) -> list[tuple[str, str, float]]:
+        return [("neurons", "amplifier_second", float(self._total))]
 
     # What it does ----------------------------------------------------------------------------------------------------
 
@@ -293,7 +260,7 @@ class HopfieldNetwork:
         # both arrays of a coupling are written side by side, one row of devices at a time
         parameters = self._arrays.parameters
         self._spend(sum(parameters[name].shape[0] for name in requests) * self.description.seconds_per_write)
-        self._ledger.tally(self._role, "program_call", 1)
+        self._tally("program_call", 1)
         self._stale = True
 
     def read_back(self, *, key: Key) -> Mapping[str, Array]:
@@ -428,13 +395,6 @@ class HopfieldNetwork:
 
     # What it costs ---------------------------------------------------------------------------------------------------
 
-    def _count(self, component: str, event: str, amount: float) -> None:
-        self._ledger.count(self._role, component, event, amount)
-
-    def _spend(self, seconds: float) -> None:
-        self._clock_s += seconds
-        self._ledger.tally(self._role, "second", seconds)
-
     def _charge_settling(
         self, square_sum: Array, steps: int, batch: int, kind: int, read: str, record: bool, *, hold: bool
     ) -> None:
@@ -457,7 +417,7 @@ class HopfieldNetwork:
         if hold:
             self._count("sample-and-hold", "sample_hold", batch * self._total)
         for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", batch if kind == NO_NUDGE else 0)):
-            self._ledger.tally(self._role, name, amount)
+            self._tally(name, amount)
         self._spend(batch * (seconds + (1 + reads) * description.seconds_per_conversion))
 
 

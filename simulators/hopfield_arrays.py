@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from inmaterio.devices.conductance import DeviceArray, make_array
 from inmaterio.devices.randomness import Key
-from inmaterio.devices.validation import check_array, check_name
+from inmaterio.devices.validation import check_name
 from inmaterio.simulators.capabilities import Array, Outer, Parameter, Request, Write
 from inmaterio.simulators.hopfield_description import HopfieldDescription
+from inmaterio.simulators.substrate import check_request
 
 Float = NDArray[np.float64]
 
@@ -70,12 +71,7 @@ class CouplingArrays:
             On an unknown parameter, a wrong shape or a value that is not finite; nothing is written then.
         """
         for name, request in requests.items():
-            shape = self._parameters[check_name("parameter", name, self._parameters)].shape
-            if isinstance(request, Outer):
-                check_array(f"left of {name}", request.left, shape=(None, shape[0]))
-                check_array(f"right of {name}", request.right, shape=(len(request.left), shape[1] if len(shape) > 1 else 1))
-            else:
-                check_array(name, request.values, shape=shape)
+            check_request(name, request, self._parameters[check_name("parameter", name, self._parameters)])
         written = {}
         for name, request in requests.items():
             values = np.asarray(request.dense() if isinstance(request, Outer) else request.values, dtype=self._dtype)

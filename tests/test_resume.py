@@ -20,7 +20,8 @@ from inmaterio.experiments.run import run
 from inmaterio.experiments.run_directory import partial_folder
 from inmaterio.experiments.run_hash import config_hash
 
-KILLS = 5
+KILLS = 6
+"""Five at random and one while results are written."""
 
 DRIVER = f"""
 import json, os, random, signal, sys

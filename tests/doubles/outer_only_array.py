@@ -6,47 +6,25 @@ from typing import Any, final
 import numpy as np
 
 from inmaterio.devices.conductance import ConductancePair, make_array
-from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
-from inmaterio.devices.validation import InputError, check_array, check_name, check_range
-from inmaterio.simulators.capabilities import Array, Outer, Parameter, Port, Request, Samples, check_batch
+from inmaterio.devices.validation import InputError, check_array, check_name
+from inmaterio.simulators.capabilities import Array, Outer, Parameter, Port, Request, Samples
+from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {"outer-only-array": {}}
 
 
 @final
-class OuterOnlyArray:
+class OuterOnlyArray(AbstractSubstrate):
     def __init__(self, widths: tuple[int, ...], chip: Key) -> None:
         pair = ConductancePair(weight_max=1.0, device_spread=0.05, programming_noise=0.001, soft_bounds=True)
         self._array = make_array(pair, (widths[-1], widths[0]), key=chip.at("array"), dtype=np.float64)
-        self._parameters = {"weight": Parameter((widths[-1], widths[0]), "1", -1.0, 1.0, 1, True, accepts=("Outer",))}
-        self._ports = {"input": Port(widths[0], "1", -1.0, 1.0), "output": Port(widths[-1], "1", -np.inf, np.inf)}
-        self._ledger, self._role, self._clock_s = Ledger(), "substrate", 0.0
+        weight = Parameter((widths[-1], widths[0]), "1", -1.0, 1.0, 1, True, accepts=("Outer",))
+        ports = {"input": Port(widths[0], "1", -1.0, 1.0), "output": Port(widths[-1], "1", -np.inf, np.inf)}
+        super().__init__({"weight": weight}, ports)
 
     capabilities = frozenset({"Forward", "ReadStates", "Program", "ReadBack"})
     traits = frozenset({"linear"})
-
-    @property
-    def parameters(self) -> Mapping[str, Parameter]:
-        return dict(self._parameters)
-
-    @property
-    def ports(self) -> Mapping[str, Port]:
-        return dict(self._ports)
-
-    @property
-    def clock_s(self) -> float:
-        return self._clock_s
-
-    @property
-    def ledger(self) -> Ledger:
-        return self._ledger
-
-    def attach(self, ledger: Ledger, role: str) -> None:
-        self._ledger, self._role = ledger, role
-
-    def wait(self, seconds: float) -> None:
-        self._clock_s += check_range("waiting time", seconds, low=0.0, unit="s")
 
     def snapshot(self) -> dict[str, Any]:
         return {"clock_s": self._clock_s, **self._array.snapshot()}
@@ -62,11 +40,11 @@ class OuterOnlyArray:
         checked = check_batch(inputs, samples, self._ports["input"])
         # one row of read pulses of 100 ns at 0.2 V per unit of input
         joules = 0.2**2 * 1e-7 * float(np.square(checked).sum(axis=0) @ self._array.conductance_sum(0))
-        self._ledger.count(self._role, "array weight", "ohmic_joule", joules)
-        self._ledger.tally(self._role, "device_pass", len(checked))
-        self._ledger.tally(self._role, "sample", len(checked))
+        self._count("array weight", "ohmic_joule", joules)
+        self._tally("device_pass", len(checked))
+        self._tally("sample", len(checked))
         self._clock_s += 1e-7 * len(checked)
-        self._ledger.tally(self._role, "second", 1e-7 * len(checked))
+        self._tally("second", 1e-7 * len(checked))
         return np.asarray(checked @ self._array.weights.T)
 
     def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
@@ -83,11 +61,11 @@ class OuterOnlyArray:
         for name, request in requests.items():
             assert isinstance(request, Outer)
             written = self._array.add_outer(request.left, request.right, request.scale, key.at(name))
-            self._ledger.count(self._role, "array weight", "device_write", written)
-        self._ledger.tally(self._role, "program_call", 1)
+            self._count("array weight", "device_write", written)
+        self._tally("program_call", 1)
 
     def read_back(self, *, key: Key) -> Mapping[str, Array]:
-        self._ledger.count(self._role, "array weight", "device_read", 2 * self._array.weights.size)
+        self._count("array weight", "device_read", 2 * self._array.weights.size)
         return {"weight": self._array.read_back(key.at("weight"))}
 
 

@@ -1,0 +1,29 @@
+"""What rules on relaxing substrates have in common: the free prediction, and what they notice of their phases."""
+
+from typing import Any
+
+import numpy as np
+
+from inmaterio.devices.randomness import Key
+from inmaterio.learning_rules.contract import SETTLED, Batch, Diagnostics
+from inmaterio.simulators.capabilities import Array, Samples, Settled
+from inmaterio.simulators.fixed_point import loss_values
+
+
+def predict_free(substrate: Any, inputs: Array, samples: Samples, key: Key, *, steps: int, tolerance: float | None) -> Array:
+    """Outputs (batch, outputs) of a free settling; only they are read."""
+    settled: Settled = substrate.settle(
+        inputs, samples=samples, key=key.at("free"), steps=steps, tolerance=tolerance, read="outputs"
+    )
+    return settled.states[-1]
+
+
+def diagnose(loss: str, batch: Batch, free: Settled, *others: Settled) -> Diagnostics:
+    """Loss and outputs of the free phase, the largest residual of all phases, the fraction of unsettled free samples."""
+    outputs = free.states[-1]
+    return Diagnostics(
+        float(loss_values(outputs, batch.targets, loss).mean()),
+        outputs,
+        max(float(settled.residual.max()) for settled in (free, *others)),
+        float(np.mean(free.residual > SETTLED)),
+    )
