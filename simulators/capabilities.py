@@ -154,7 +154,8 @@ class Settled:
     states : tuple of ndarray, each (batch, width)
         Measured state of every layer after the input, output last.
     residual : ndarray, shape (batch,)
-        Largest change of any node in the last update, per sample, in units of activity.
+        Largest change of any node in the last update, per sample, in units of activity. The simulator's own knowledge,
+        not a measurement: for diagnostics and tables, never for an estimate.
     steps : int
         Updates of the whole network that were made.
     tolerance : float or None

@@ -398,9 +398,9 @@ class HopfieldNetwork(AbstractSubstrate):
     def _charge_settling(
         self, square_sum: Array, steps: int, batch: int, kind: int, read: str, record: bool, *, hold: bool
     ) -> None:
-        """Count what one settling of a batch takes. Each update's states are held for `seconds_per_step`."""
+        """Count what one settling of a batch takes: the states at the end of an update are taken to hold throughout it."""
         description = self.description
-        seconds = steps * description.seconds_per_step
+        seconds = steps * description.seconds_per_update
         squares = square_sum.astype(np.float64)
         by_layer = [squares[first:last] for first, last in zip(self._edges[:-1], self._edges[1:], strict=True)]
         for name, joules in self._arrays.heat([steps * self._driven_squares, *by_layer], steps * batch).items():

@@ -147,7 +147,7 @@ class CouplingArrays:
             By array. A shared array is read in both directions and pays for both.
         """
         description = self._description
-        per_square = description.volts_per_activity**2 * description.seconds_per_step
+        per_square = description.volts_per_activity**2 * description.seconds_per_update
         joules: dict[str, float] = {}
         for k in range(1, self._layers + 1):
             name = f"weight_{k}"

@@ -56,8 +56,9 @@ class HopfieldDescription:
     volts_per_activity : float
         Drive in volts of a node at activity 1. 0.2 V, an assumed read voltage common for resistive memory.
     seconds_per_step, seconds_per_conversion, seconds_per_write : float
-        Duration of an update of the nodes, of a conversion, and of writing one row of devices. 100 ns each, assumed:
-        10 MS/s converters and sub-microsecond amplifiers and pulses.
+        Duration of a node's update, of a conversion, and of writing one row of devices. 100 ns each, assumed: 10 MS/s
+        converters and sub-microsecond amplifiers and pulses. Odd and even layers take turns, so that an even/odd update
+        of the network lasts two of a node's: see `seconds_per_update`.
     """
 
     widths: tuple[int, ...]
@@ -120,6 +121,11 @@ class HopfieldDescription:
             device_spread=self.device_spread,
             soft_bounds=self.soft_bounds,
         )
+
+    @property
+    def seconds_per_update(self) -> float:
+        """Duration of one update of the whole network, in seconds."""
+        return self.seconds_per_step * (2.0 if self.schedule == "even-odd" else 1.0)
 
     def layer_activations(self) -> tuple[Activation, ...]:
         """Response of each layer after the input."""

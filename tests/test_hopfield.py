@@ -365,6 +365,19 @@ def test_array_energy_is_linear_in_read_time_and_quadratic_in_volts() -> None:
     np.testing.assert_allclose(found[2], 4 * np.array(found[0]), rtol=1e-12)
 
 
+def test_an_even_odd_update_lasts_two_of_a_node() -> None:
+    both = {schedule: network(schedule=schedule) for schedule in ("synchronous", "even-odd")}
+    for substrate in both.values():
+        settle(substrate, inputs(), tolerance=1e-12)  # from the first settling on, the states stay as they are
+        substrate.attach(Ledger(), "substrate")
+        settle(substrate, inputs(), start="last", steps=10)
+    for k in (1, 2, 3):
+        found = [joules(substrate.ledger, f"array weight_{k}") for substrate in both.values()]
+        assert found[1] == pytest.approx(2 * found[0], rel=1e-9)
+    seconds = [substrate.ledger.total("second") - 3 * 2 * 1e-7 for substrate in both.values()]
+    assert seconds == pytest.approx([3 * 10 * 1e-7, 2 * 3 * 10 * 1e-7])
+
+
 def test_separate_arrays_pay_for_their_feedback() -> None:
     x = inputs()
     shared, separate = network(), network(wiring="separate")
