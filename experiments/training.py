@@ -115,6 +115,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
     if course.epoch == training.epochs and training.placement == "twin-deployed":
         _deploy_twin(parts, course)
     validate = training.fit_on == "train" and len(parts.split.validation) > 0 and training.placement == "chip"
+    # the substrate's time; a host's is not modelled, so that training in a host has none
     seconds = ledger.total("second", "train")
     course.history.append(
         {
@@ -129,7 +130,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
             "unsettled_fraction": unsettled / len(order),
             "updates": float(course.step),
             "device_passes": float(ledger.total("device_pass", "train")),
-            "modelled_time_s": seconds if seconds > 0 else np.nan,
+            "modelled_time_s": seconds if seconds > 0 and training.placement == "chip" else np.nan,
         }
     )
     _probe(parts, course)
