@@ -37,6 +37,7 @@ NOT_MODELLED = (
     "Half-selected devices and the verification reads of a programming scheme, unless a simulator counts them as events.",
     "DRAM refresh and background power; reading the data set from storage.",
     "Differences of technology node between rows: figures stand at the node of their source and are not scaled to a common one.",
+    "The time a digital host takes: modelled seconds are the substrate's alone.",
     "Making, testing and idling the hardware; choosing hyperparameters.",
 )
 """What no estimate of this package contains, in plain sentences for reports."""
