@@ -11,7 +11,7 @@ W_1 x once, both directions of W_2 at every step, two products of activities, on
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,13 @@ def relax_with_residual(
 def define(schedule: Schedule) -> Benchmark:
     """The benchmark with our updates in this order."""
     parameters = draw_parameters(WIDTHS, seed=0)
-    inputs, targets = enlarged_digits(BATCH)
+    images, labels = enlarged_digits(2 * BATCH)
+    inputs, targets = images[:BATCH], labels[:BATCH]
     samples = np.arange(BATCH, dtype=np.int64)
-    batch = Batch(inputs, targets, samples)
+    # two batches take turns, as in training: the network keeps W_1 x of the last inputs through the phases of one update,
+    # and must not be handed the next update's
+    batches = (Batch(inputs, targets, samples), Batch(images[BATCH:], labels[BATCH:], samples + BATCH))
+    turns = cycle(reversed(batches))
 
     substrate = hopfield.build(WIDTHS, chip=Key(0), dtype="float32", schedule=schedule.name)
     ledger = Ledger()
@@ -144,7 +148,7 @@ def define(schedule: Schedule) -> Benchmark:
     state = rule.init(Key(0))
     key = Key(0).at("noise")
 
-    def ours() -> dict[str, NDArray[Any]]:
+    def gradient(batch: Batch) -> dict[str, NDArray[Any]]:
         with ledger.phase("train"):
             estimates = rule.update(state, batch, key).estimates
         return {name: value.dense() if isinstance(value, Outer) else value for name, value in estimates.items()}
@@ -160,7 +164,7 @@ def define(schedule: Schedule) -> Benchmark:
         true = numpy_gradient(plain_torch.gradient(*exact, beta=1e-3, free_steps=100, nudged_steps=100))
         by_autograd = numpy_gradient(phi_autograd.gradient(tensors, *data, **as_ours))
         by_hand = numpy_gradient(plain_torch.gradient(tensors, *data, **as_ours))
-        estimate = ours()
+        estimate = gradient(batches[0])
         with ledger.phase("evaluate"):
             free = substrate.settle(inputs, samples=samples, key=key, steps=schedule.free_steps)
             nudged = [
@@ -192,7 +196,7 @@ def define(schedule: Schedule) -> Benchmark:
 
     return Benchmark(
         name=f"equilibrium-propagation-{schedule.name}",
-        ours=ours,
+        ours=lambda: gradient(next(turns)),
         references={
             "phi-autograd": lambda: phi_autograd.gradient(tensors, *data, **as_ours),
             "plain-torch": lambda: plain_torch.gradient(tensors, *data, **as_ours),

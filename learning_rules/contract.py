@@ -49,7 +49,7 @@ class Diagnostics:
     residual : float
         Largest settling residual of the phases, in units of activity; 0 for substrates that do not settle.
     unsettled : float
-        Fraction of samples whose free phase ended above `SETTLED`.
+        Fraction of samples of which any phase ended above `SETTLED`.
     """
 
     loss: float
@@ -59,7 +59,7 @@ class Diagnostics:
 
 
 SETTLED = 1e-2
-"""Residual, in units of activity, above which a free phase counts as unsettled in tables."""
+"""Residual, in units of activity, above which a phase counts as unsettled in tables."""
 
 
 class Update(NamedTuple):

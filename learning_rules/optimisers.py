@@ -214,9 +214,9 @@ class MasterCopy:
         Values are clipped to the parameter's range after the step, in the master copy too, so that it cannot wander
         where no device can follow. A parameter without an estimate is left alone, its momentum and moments too.
 
-        Counted per parameter of n elements: ``Outer.macs`` when it comes as an outer product; n times the arithmetic of
-        the optimiser (`ARITHMETIC`); bytes of on-chip memory: the gradient read, the value read and stored, each word of
-        state read and stored.
+        Counted per parameter of n elements: `count_factors` and ``Outer.macs`` when it comes as an outer product; n times
+        the arithmetic of the optimiser (`ARITHMETIC`); bytes of on-chip memory: the gradient read, the value read and
+        stored, each word of state read and stored.
 
         Raises
         ------
@@ -297,10 +297,23 @@ class MasterCopy:
 
     def _count(self, estimate: Estimate, tensor: "torch.Tensor") -> None:
         size = tensor.numel()
-        macs = self._macs * size + (estimate.macs if isinstance(estimate, Outer) else 0)
+        macs = self._macs * size
+        if isinstance(estimate, Outer):
+            macs += estimate.macs
+            count_factors(self._ledger, estimate)
         self._ledger.count("host", "host optimiser", "mac_fp32", macs)
         self._ledger.count("host", "host optimiser", "alu_fp32", self._operations * size)
         self._ledger.count("host", "host optimiser", "byte_sram", WORD_BYTES * size * (3 + 2 * len(self._kept)))
+
+
+def count_factors(ledger: Ledger, estimate: Outer) -> None:
+    """Count what the host does with the measured factors of an outer product before it is formed.
+
+    Every value is stored when it is measured and read when it is used, and the left factor takes one operation per
+    value: the difference between phases, or a scale.
+    """
+    ledger.count("host", "host optimiser", "byte_sram", 2 * WORD_BYTES * (estimate.left.size + estimate.right.size))
+    ledger.count("host", "host optimiser", "alu_fp32", estimate.left.size)
 
 
 @final
@@ -328,9 +341,10 @@ class InPlace:
         self._ledger = ledger
 
     def step(self, estimates: Mapping[str, Estimate], rate_factor: float = 1.0) -> dict[str, Request]:
-        """``Add(-rate g)`` for a dense estimate; an `Outer` stays one, its scale times -rate, and costs the host nothing.
+        """``Add(-rate g)`` for a dense estimate; an `Outer` stays one, its scale times -rate.
 
-        Counted per dense estimate of n elements: n multiplications, and each element read and stored.
+        Counted per dense estimate of n elements: n multiplications, and each element read and stored; per outer product
+        `count_factors`.
 
         Raises
         ------
@@ -346,6 +360,7 @@ class InPlace:
             rate = self._rates[name] * rate_factor
             if isinstance(estimate, Outer):
                 requests[name] = Outer(np.array(estimate.left), np.array(estimate.right), -rate * estimate.scale)
+                count_factors(self._ledger, estimate)
             else:
                 change = np.asarray(-rate * estimate)
                 requests[name] = Add(change)

@@ -19,11 +19,12 @@ def predict_free(substrate: Any, inputs: Array, samples: Samples, key: Key, *, s
 
 
 def diagnose(loss: str, batch: Batch, free: Settled, *others: Settled) -> Diagnostics:
-    """Loss and outputs of the free phase, the largest residual of all phases, the fraction of unsettled free samples."""
+    """Loss and outputs of the free phase, the largest residual of all phases, the fraction of samples unsettled in any."""
     outputs = free.states[-1]
+    worst = np.max([settled.residual for settled in (free, *others)], axis=0)
     return Diagnostics(
         float(loss_values(outputs, batch.targets, loss).mean()),
         outputs,
-        max(float(settled.residual.max()) for settled in (free, *others)),
-        float(np.mean(free.residual > SETTLED)),
+        float(worst.max()),
+        float(np.mean(worst > SETTLED)),
     )

@@ -2,7 +2,8 @@
 
 A twin is a torch module whose named parameters are those of the substrate, with ``.`` for ``/``. It is called as
 ``twin(inputs)``, returns outputs (batch, outputs) that can be differentiated, and says in an attribute
-``macs_per_sample`` how many multiply-accumulates that takes for one sample.
+``macs_per_sample`` how many multiply-accumulates that takes for one sample; ``macs_backward_per_sample`` may say what its
+gradient takes.
 """
 
 from collections.abc import Mapping
@@ -67,8 +68,11 @@ def batch_loss(loss: str, outputs: "torch.Tensor", targets: "torch.Tensor", outp
     )
 
 
-def macs_per_sample(module: "torch.nn.Module") -> int:
+def macs_per_sample(module: "torch.nn.Module", *, backward: bool = False) -> int:
     """Multiply-accumulates one sample takes in a twin's forward pass: its attribute of that name.
+
+    Backward it is the attribute ``macs_backward_per_sample``, and without one twice the forward pass: once for the gradient
+    of the parameters and once for that of the states.
 
     Raises
     ------
@@ -78,18 +82,17 @@ def macs_per_sample(module: "torch.nn.Module") -> int:
     macs: Any = getattr(module, "macs_per_sample", None)
     if isinstance(macs, bool) or not isinstance(macs, int) or macs < 0:
         raise InputError(f"macs_per_sample of the twin is {macs!r}; expected a whole number >= 0")
-    return macs
+    return int(getattr(module, "macs_backward_per_sample", 2 * macs)) if backward else macs
 
 
 def count_twin_pass(ledger: Ledger, role: str, module: "torch.nn.Module", batch: int, *, backward: bool) -> None:
     """Count one batched pass through a twin, of which only the number of multiply-accumulates is known.
 
-    Forward: `macs_per_sample` for every sample, and every parameter read once. Backward: twice the forward pass, once for
-    the gradient of the parameters and once for that of the states; every parameter read and its gradient stored.
+    `macs_per_sample` for every sample. Forward every parameter is read once; backward it is read and its gradient stored.
     """
     passes = 2 if backward else 1
     size = sum(tensor.numel() for tensor in module.parameters())
-    ledger.count(role, "digital twin", "mac_fp32", passes * batch * macs_per_sample(module))
+    ledger.count(role, "digital twin", "mac_fp32", batch * macs_per_sample(module, backward=backward))
     ledger.count(role, "digital twin", "byte_sram", passes * WORD_BYTES * size)
 
 

@@ -43,6 +43,9 @@ from inmaterio.simulators.hopfield_model import HopfieldOracle, make_twin
 from inmaterio.simulators.relaxation import CLAMP, CROSS_ENTROPY, MSE, NO_NUDGE, relax
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
 
+SIGMOID_SLOPE = 4.0
+"""Slope of the cross-entropy nudge behind the sigmoid: see `relaxation`."""
+
 RUNAWAY = 1e3
 """Activity beyond which an unbounded network is running away rather than settling."""
 
@@ -106,8 +109,12 @@ class HopfieldNetwork(AbstractSubstrate):
 
     @property
     def traits(self) -> frozenset[str]:
-        """``symmetric`` always; ``reciprocal`` and ``gradient-flow`` where one device serves both directions."""
-        return frozenset({"symmetric", "reciprocal", "gradient-flow"} if self.description.wiring == "shared" else {"symmetric"})
+        """``symmetric`` always; ``gradient-flow`` where one device serves both directions, up to read noise, which is drawn
+        for each direction; ``reciprocal`` where besides it does so with the same gain."""
+        traits = {"symmetric"}
+        if self.description.wiring == "shared":
+            traits |= {"gradient-flow"} | ({"reciprocal"} if self.description.feedback_gain == 1.0 else set())
+        return frozenset(traits)
 
     def _static_events(self) -> list[tuple[str, str, float]]:
         return [("neurons", "amplifier_second", float(self._total))]
@@ -141,7 +148,8 @@ class HopfieldNetwork(AbstractSubstrate):
         steps : int, optional
             Number of updates; with `tolerance` the largest number (default 10 000).
         tolerance : float, optional
-            Residual at which the whole batch has settled, in units of activity.
+            Residual at which the whole batch has settled, in units of activity. How a machine would notice that is not
+            modelled and not charged: it is the simulator's own residual.
         record : bool
             Also read every node after each update.
         read : str
@@ -257,9 +265,13 @@ class HopfieldNetwork(AbstractSubstrate):
         """
         for name, devices in self._arrays.program(requests, key).items():
             self._count(f"array {name}", "device_write", devices)
-        # both arrays of a coupling are written side by side, one row of devices at a time
-        parameters = self._arrays.parameters
-        self._spend(sum(parameters[name].shape[0] for name in requests) * self.description.seconds_per_write)
+        # both arrays of a coupling are written side by side: values one row of devices at a time, an outer product all rows
+        # at once for each of its terms
+        pulses = sum(
+            len(request.left) if isinstance(request, Outer) else self._parameters[name].shape[0]
+            for name, request in requests.items()
+        )
+        self._spend(pulses * self.description.seconds_per_write)
         self._tally("program_call", 1)
         self._stale = True
 
@@ -310,10 +322,17 @@ class HopfieldNetwork(AbstractSubstrate):
         if isinstance(nudge.beta, complex):
             raise InputError(f"beta is {nudge.beta}; this network has real states and takes a real beta")
         if nudge.loss == "mse":
+            if np.isinf(output.high) and nudge.beta <= -1.0:
+                raise InputError(f"beta is {nudge.beta:g}; a linear output runs away under a nudge of beta <= -1, expected more")
             return MSE, float(nudge.beta), 0.0, target
         if output.code != SIGMOID:
             raise InputError(f"loss 'cross_entropy' needs output activation 'sigmoid'; this network has {output.name!r}")
-        return CROSS_ENTROPY, float(nudge.beta), 4.0, target
+        if nudge.beta * SIGMOID_SLOPE <= -1.0:
+            raise InputError(
+                f"beta is {nudge.beta:g}; the output runs away under a nudge of loss 'cross_entropy' with beta <= "
+                f"{-1.0 / SIGMOID_SLOPE:g}, expected more"
+            )
+        return CROSS_ENTROPY, float(nudge.beta), SIGMOID_SLOPE, target
 
     def _start(self, start: Start, batch: int) -> Array:
         """A fresh buffer holding the states to begin from."""
@@ -385,7 +404,8 @@ class HopfieldNetwork(AbstractSubstrate):
 
     def _check_settled(self, state: Array, residual: NDArray[np.float64], nudge: Nudge | Clamp | None, done: int) -> None:
         # bounded responses cannot run away; whatever is not a number shows in the residual
-        largest = float(np.abs(state).max()) if self._unbounded else 1.0
+        behind = isinstance(nudge, Nudge) and nudge.loss == "cross_entropy"
+        largest = float(np.abs(state).max()) if self._unbounded or behind else 1.0
         if not residual.max() < np.inf or not largest < RUNAWAY:
             phase = f"nudged phase with beta {nudge.beta:g}" if isinstance(nudge, Nudge) else "free phase"
             cure = "a smaller |beta|" if isinstance(nudge, Nudge) else "smaller weights"
@@ -400,13 +420,15 @@ class HopfieldNetwork(AbstractSubstrate):
     ) -> None:
         """Count what one settling of a batch takes: the states at the end of an update are taken to hold throughout it."""
         description = self.description
+        reads = steps if record else 1
+        converting = (1 + reads) * description.seconds_per_conversion
         seconds = steps * description.seconds_per_update
         squares = square_sum.astype(np.float64)
         by_layer = [squares[first:last] for first, last in zip(self._edges[:-1], self._edges[1:], strict=True)]
         for name, joules in self._arrays.heat([steps * self._driven_squares, *by_layer], steps * batch).items():
             self._count(f"array {name}", "ohmic_joule", joules)
         outputs = int(self._widths[-1])
-        self._count("neurons", "amplifier_second", seconds * self._total * batch)
+        self._count("neurons", "amplifier_second", (seconds + converting) * self._total * batch)
         self._count("input DAC", self._input_dac.event("dac"), batch * description.widths[0])
         if kind != NO_NUDGE:
             self._count("nudge DAC", self._input_dac.event("dac"), batch * outputs)
@@ -418,7 +440,7 @@ class HopfieldNetwork(AbstractSubstrate):
             self._count("sample-and-hold", "sample_hold", batch * self._total)
         for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", batch if kind == NO_NUDGE else 0)):
             self._tally(name, amount)
-        self._spend(batch * (seconds + (1 + reads) * description.seconds_per_conversion))
+        self._spend(batch * (seconds + converting))
 
 
 def _signed_converter(limit: float, bits: int | None, noise: float) -> Converter:

@@ -63,7 +63,9 @@ class CouplingArrays:
         Returns
         -------
         dict
-            Number of devices written, by array.
+            Pulses on single devices, by array: one per device for a Write, one per device whose request is not zero for an
+            Add. An outer product of several rows takes a pulse per row on every pair both of whose lines are driven in
+            that row; its sum is what the devices respond to and what one draw of programming noise falls on.
 
         Raises
         ------
@@ -84,6 +86,9 @@ class CouplingArrays:
                 if array is not None:
                     send = array.write if writes else array.add
                     written[array_name] = send(values.reshape(array.shape), key.at(array_name))
+                    if isinstance(request, Outer):
+                        driven = np.count_nonzero(request.left, axis=1) @ np.count_nonzero(request.right, axis=1)
+                        written[array_name] = 2 * int(driven)
         return written
 
     def read_back(self, key: Key) -> dict[str, Array]:

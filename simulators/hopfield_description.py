@@ -45,6 +45,7 @@ class HopfieldDescription:
         Conductance range in siemens.
     levels, programming_noise, read_noise, device_spread, soft_bounds
         See `ConductancePair`.
+        Read noise is the same for every device, whatever it holds, and is drawn for each direction of a shared one.
     read_noise_per_step : bool
         Draw read noise anew at each update instead of once per sample, array and settling.
     input_bits, state_bits : int or None

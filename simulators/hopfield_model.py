@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,8 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
         ``twin(inputs)`` makes the network's own `settle_steps` updates, settled or not; ``twin(inputs, states)`` takes
         measured states for its rest point. It is linearised about those states, and its adjoint makes `ADJOINT_SWEEPS`
         sweeps. Either returns the outputs (batch, n_L) in float64, and back-propagating through them is implicit
-        differentiation. ``macs_per_sample`` is what one solution costs a digital host.
+        differentiation. ``macs_per_sample`` and ``macs_backward_per_sample`` are what one solution and its gradient cost a
+        digital host.
     """
     import torch
 
@@ -117,7 +119,10 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
                 self.register_parameter(name, torch.nn.Parameter(torch.as_tensor(np.asarray(value, dtype=np.float64).copy())))
             widths = description.widths
             relaxing = sum(a * b for a, b in zip(widths[1:-1], widths[2:], strict=True))
+            couplings = sum(a * b for a, b in pairwise(widths))
             self.macs_per_sample = widths[0] * widths[1] + 2 * steps * relaxing
+            # the adjoint sweeps, then one product per coupling, two where it serves both directions
+            self.macs_backward_per_sample = 2 * ADJOINT_SWEEPS * relaxing + couplings + relaxing
 
         def forward(self, inputs: Any, states: Any = None) -> Any:
             inputs = torch.as_tensor(np.asarray(inputs))

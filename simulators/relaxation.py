@@ -8,10 +8,11 @@ where ``drive_k`` is what does not change while the network settles: the bias, f
 through its array, and noise that is sampled and held. A nudge of strength beta acts on the last layer:
 
 - ``mse``: inside the response, s_L = f(a_L - beta (s_L - target)), so that the rest point is a stationary point of
-  E + beta C with C = 1/2 |s_L - target|^2;
-- ``cross_entropy``: behind the response, s_L = f(a_L) - slope * beta (s_L - target). To first order in beta this is the
-  nudge of the loss whose dC/ds_L = slope * (s_L - target) / f'(a_L), for the sigmoid with slope 4 the binary
-  cross-entropy;
+  E + beta C with C = 1/2 |s_L - target|^2. Where f is linear the equation is solved for s_L at each update,
+  s_L = (a_L + beta target) / (1 + beta);
+- ``cross_entropy``: behind the response, s_L = f(a_L) - slope * beta (s_L - target), likewise solved for s_L at each update.
+  To first order in beta this is the nudge of the loss whose dC/ds_L = slope * (s_L - target) / f'(a_L), for the sigmoid
+  with slope 4 the binary cross-entropy;
 - a clamp holds s_L at the target.
 
 The place of the nudge decides which loss is descended; a test pins it.
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 
 from inmaterio.devices.compilation import kernel
 from inmaterio.devices.randomness import fill_normals
-from inmaterio.simulators.activations import HARD_SIGMOID, SIGMOID, TANH
+from inmaterio.simulators.activations import HARD_SIGMOID, LINEAR, SIGMOID, TANH
 from inmaterio.simulators.capabilities import Array
 
 NO_NUDGE, MSE, CROSS_ENTROPY, CLAMP = 0, 1, 2, 3
@@ -187,6 +188,7 @@ def relax(
     layers = widths.size
     batch = samples.size
     largest = widths.max()
+    one = beta - beta + 1  # in the precision of the states
     now, then = state, spare
     done = 0
     for step in range(steps):
@@ -241,13 +243,17 @@ def relax(
                     old = now[state_start : state_start + size]
                     if k == layers - 1 and nudge == MSE:
                         wanted = target.reshape(size)
-                        for i in range(size):
-                            flat[i] -= beta * (old[i] - wanted[i])
+                        if activations[k] == LINEAR:
+                            for i in range(size):
+                                flat[i] = (flat[i] + beta * wanted[i]) / (one + beta)
+                        else:
+                            for i in range(size):
+                                flat[i] -= beta * (old[i] - wanted[i])
                     _respond(activations[k], flat)
                     if k == layers - 1 and nudge == CROSS_ENTROPY:
                         wanted = target.reshape(size)
                         for i in range(size):
-                            flat[i] -= slope * beta * (old[i] - wanted[i])
+                            flat[i] = (flat[i] + slope * beta * wanted[i]) / (one + slope * beta)
                     if measure:
                         for b in range(batch):
                             change = residual[b]

@@ -44,10 +44,12 @@ def relax(
                 drive += gain * feedback[k + 1][j, i] * states[k + 1][j]
         last = k == layers - 1 and target is not None
         if last and nudge == "mse" and target is not None:
+            if responses[k] == "linear":
+                return (drive + beta * target[i]) / (1.0 + beta)
             drive -= beta * (states[k][i] - target[i])
         value = RESPONSES[responses[k]](drive)
         if last and nudge == "cross_entropy" and target is not None:
-            value -= 4.0 * beta * (states[k][i] - target[i])
+            value = (value + 4.0 * beta * target[i]) / (1.0 + 4.0 * beta)
         return value
 
     for _ in range(steps):

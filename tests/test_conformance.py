@@ -47,6 +47,9 @@ RULES = (
     f"{DOUBLES / 'own_master_copy.py'}:own-master-copy",
 )
 
+WITH_ERRORS = ("hopfield-imperfect", "hopfield-separate", "outer-only-array")
+"""Substrates whose devices do not hold exactly what they are asked to."""
+
 PARTNERS = {"solver-descent": {"solver": f"{DOUBLES / 'linear_solver.py'}:linear-solver"}}
 """Substrates of the other roles of a rule with several."""
 
@@ -151,9 +154,9 @@ class TestSubstrate:
         for parameter, request in asked.items():
             assert after[parameter].shape == substrate.parameters[parameter].shape
             wanted = request.values if isinstance(request, Write) else before[parameter] + request.dense()
-            # what was asked for and what is held agree up to the devices' errors: 40 % of the request's own size
+            # what was asked for and what is held agree: to rounding, or up to the devices' errors, seen up to 22 %
             error = np.linalg.norm(after[parameter] - wanted) / np.linalg.norm(wanted)
-            assert error < 0.4, (parameter, error)
+            assert error < (0.25 if short(name) in WITH_ERRORS else 1e-6), (parameter, error)
         assert substrate.ledger.total("program_call", "initialise") == 1
 
     def test_each_kind_of_request_is_taken_or_refused_by_name(self, name: str) -> None:
@@ -285,9 +288,9 @@ def test_every_legal_pair_learns(rule: str, substrate: str, tmp_path: Path) -> N
     _, loaded = read_run(run(config, tmp_path))
     losses, errors = loaded["train_loss"].values, loaded["train_error"].values
     assert losses[-1] < 0.9 * losses[0]
-    # chance is 0.9; seen 0.05 to 0.5
-    assert errors[-1] < 0.6
-    assert loaded.attrs["test_error"] < 0.65
+    # chance is 0.9; seen 0.07 to 0.49 while training and 0.03 to 0.55 on 100 test rows
+    assert errors[-1] < 0.55
+    assert loaded.attrs["test_error"] < 0.6
 
 
 @pytest.mark.parametrize(("rule", "substrate"), [pair for pair in PAIRS if not legal(*pair)], ids=short)

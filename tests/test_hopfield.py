@@ -50,12 +50,16 @@ NUDGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("schedule", ["synchronous", "even-odd"])
-@pytest.mark.parametrize("nudge", NUDGES)
+@pytest.mark.parametrize(
+    ("nudge", "output"),
+    # a linear output has no cross entropy
+    [(nudge, output) for nudge in NUDGES for output in ("sigmoid", "linear") if (nudge, output) != ("cross_entropy", "linear")],
+)
 @pytest.mark.parametrize("activation", ["sigmoid", "hard-sigmoid", "tanh", "linear"])
 @pytest.mark.parametrize("wiring", ["shared", "separate"])
-def test_kernel_equals_its_naive_twin(schedule: str, nudge: str, activation: str, wiring: str) -> None:
+def test_kernel_equals_its_naive_twin(schedule: str, nudge: str, activation: str, wiring: str, output: str) -> None:
     substrate = network(
-        schedule=schedule, activation=activation, wiring=wiring, device_spread=0.2, feedback_gain=0.5, output_activation="sigmoid"
+        schedule=schedule, activation=activation, wiring=wiring, device_spread=0.2, feedback_gain=0.5, output_activation=output
     )
     x = inputs()
     target = np.random.default_rng(3).uniform(0.0, 1.0, (3, 2))
@@ -65,7 +69,7 @@ def test_kernel_equals_its_naive_twin(schedule: str, nudge: str, activation: str
     model = substrate.oracle().model
     strength = {"mse": 0.3, "cross_entropy": -0.1}.get(nudge, 0.0)
     for b in range(3):
-        responses = [activation, activation, "sigmoid"]
+        responses = [activation, activation, output]
         layers = [layer[b] for layer in start]
         path = naive_relax(
             x[b], model.forward, model.backward, model.biases, responses, 0.5, schedule, 5, layers, nudge, strength, target[b]
@@ -73,7 +77,7 @@ def test_kernel_equals_its_naive_twin(schedule: str, nudge: str, activation: str
         for t in range(5):
             for k in range(3):
                 # the converter of a bounded output cuts what a nudge behind the response pushes over its range
-                wanted = np.clip(path[t][k], *((0.0, 1.0) if k == 2 else (-np.inf, np.inf)))
+                wanted = np.clip(path[t][k], *((0.0, 1.0) if k == 2 and output == "sigmoid" else (-np.inf, np.inf)))
                 np.testing.assert_allclose(found.record[k][t, b], wanted, rtol=1e-10, atol=1e-12)
         last = max(np.abs(path[4][k] - path[3][k]).max() for k in range(3))
         if schedule == "synchronous":
@@ -84,6 +88,7 @@ def test_kernel_equals_its_naive_twin(schedule: str, nudge: str, activation: str
 
 def test_both_wirings_and_their_traits() -> None:
     shared, separate = network(device_spread=0.1), network(wiring="separate", device_spread=0.1)
+    assert network(feedback_gain=0.5).traits == {"symmetric", "gradient-flow"}
     assert shared.traits == {"symmetric", "reciprocal", "gradient-flow"}
     assert separate.traits == {"symmetric"}
     model = shared.oracle().model
@@ -214,6 +219,17 @@ def test_outer_and_add_reach_both_directions() -> None:
         np.testing.assert_allclose(twin, after.forward[1], rtol=1e-9)
 
 
+def test_an_outer_product_takes_a_pulse_per_row_where_both_lines_are_driven() -> None:
+    substrate = network()
+    substrate.attach(Ledger(), "substrate")
+    left, right = np.array([[1.0, 0.0, 2.0], [0.0, 0.0, 1.0]]), np.array([[1.0, 0.0, 0.0, 0.5], [0.0, 0.0, 0.0, 1.0]])
+    with substrate.ledger.phase("train"):
+        substrate.program({"weight_2": Outer(left, right, 0.2)}, key=Key(1))
+    # first row: 2 x 2 pairs, second row: 1 x 1; two devices each; two terms of 100 ns
+    assert substrate.ledger.events["train", "substrate", "array weight_2", "device_write"] == 2 * (4 + 1)
+    assert substrate.ledger.total("second") == pytest.approx(2e-7)
+
+
 def test_twin_knows_requests_and_not_the_chip() -> None:
     substrate = network(device_spread=0.3, programming_noise=0.05)
     rng = np.random.default_rng(0)
@@ -315,11 +331,11 @@ def test_counts_of_a_network_of_three_neurons_by_hand() -> None:
             ("initialise", "array weight_2", "device_write"): 2,
             ("initialise", "array bias_1", "device_write"): 2,
             ("initialise", "array bias_2", "device_write"): 2,
-            ("train/free", "neurons", "amplifier_second"): 2 * 2 * 2 * 2e-7,
+            ("train/free", "neurons", "amplifier_second"): 2 * 2 * (2 * 2e-7 + 2e-7),
             ("train/free", "input DAC", "dac_conversion_6b"): 2,
             ("train/free", "state ADC", "adc_conversion_8b"): 4,
             ("train/free", "sample-and-hold", "sample_hold"): 4,
-            ("train/nudged", "neurons", "amplifier_second"): 2 * 2e-7,
+            ("train/nudged", "neurons", "amplifier_second"): 2 * (2e-7 + 2e-7),
             ("train/nudged", "input DAC", "dac_conversion_6b"): 1,
             ("train/nudged", "nudge DAC", "dac_conversion_6b"): 1,
             ("train/nudged", "state ADC", "adc_conversion_8b"): 2,
@@ -481,6 +497,34 @@ def test_bad_settlings(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
         settle(network(), **arguments)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "loss", "beta"),
+    [({}, "cross_entropy", -0.25), ({}, "cross_entropy", -0.3), ({"output_activation": "linear"}, "mse", -1.0)],
+)
+def test_a_nudge_that_must_run_away_is_refused(options: dict[str, Any], loss: str, beta: float) -> None:
+    with pytest.raises(InputError, match=rf"beta is {beta:g}; .* runs away"):
+        settle(network(**options), inputs(), nudge=Nudge(loss, np.zeros((3, 2)), beta), steps=3)
+    # the other way round it pulls the harder, and the output comes to rest near the target
+    pulled = settle(network(**options), inputs(), nudge=Nudge(loss, np.full((3, 2), 0.3), -100 * beta), steps=300)
+    assert pulled.residual.max() < 1e-6
+    np.testing.assert_allclose(pulled.states[-1], 0.3, atol=0.05)
+
+
+def test_a_nudge_on_a_linear_output_rests_where_the_total_energy_does() -> None:
+    target = np.random.default_rng(3).uniform(0.0, 1.0, (3, 2))
+    substrate = network(output_activation="linear")
+    nudged = settle(substrate, inputs(), nudge=Nudge("mse", target, 0.4), tolerance=1e-13)
+    oracle = substrate.oracle()
+
+    def total(output: np.ndarray) -> np.ndarray:
+        states = (*nudged.states[:-1], output)
+        return oracle.energy(inputs(), states) + 0.4 * 0.5 * np.sum((output - target) ** 2, axis=1)
+
+    for direction in np.eye(2):
+        slope = (total(nudged.states[-1] + 1e-5 * direction) - total(nudged.states[-1] - 1e-5 * direction)) / 2e-5
+        np.testing.assert_allclose(slope, 0.0, atol=1e-8)
 
 
 @pytest.mark.parametrize("beta", [0.0, float("nan"), float("inf")])

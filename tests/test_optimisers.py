@@ -193,8 +193,9 @@ def test_what_the_host_computes_is_counted_by_hand() -> None:
             optimiser.step({"weight_1": Outer(np.ones((4, 2)), np.ones((4, 3))), "bias_1": np.ones(2)})
         assert ledger.events == {
             ("train/update", "host", "host optimiser", "mac_fp32"): 4 * 6 + macs * 8,
-            ("train/update", "host", "host optimiser", "alu_fp32"): operations * 8,
-            ("train/update", "host", "host optimiser", "byte_sram"): 4 * words * 8,
+            ("train/update", "host", "host optimiser", "alu_fp32"): operations * 8 + 4 * 2,  # and the left factor
+            # and both factors, stored and read
+            ("train/update", "host", "host optimiser", "byte_sram"): 4 * words * 8 + 2 * 4 * (4 * 2 + 4 * 3),
         }
 
 
@@ -211,8 +212,8 @@ def test_changes_in_place() -> None:
     assert isinstance(add, Add)
     np.testing.assert_array_equal(add.values, [-0.5, 1.0])
     assert ledger.events == {
-        ("train", "host", "host optimiser", "alu_fp32"): 2,
-        ("train", "host", "host optimiser", "byte_sram"): 2 * 2 * 4,
+        ("train", "host", "host optimiser", "alu_fp32"): 2 + 4 * 2,  # the dense change, the left factor
+        ("train", "host", "host optimiser", "byte_sram"): 2 * 2 * 4 + 2 * 4 * (4 * 2 + 4 * 3),
     }
     assert not np.shares_memory(outer.left, left)
     assert optimiser.state() == {}
