@@ -18,7 +18,7 @@ help:
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make bench   compare our speed with references and with the machine's limit"
 	@echo "make docs    pages of the programming interface, in docs/api"
-	@echo "make slow    the long tests"
+	@echo "make slow    the long tests, among them the study on digits: minutes"
 	@echo "make format  sort imports and format the code"
 	@echo "make clean   remove what was generated, except .venv and runs (make distclean: .venv too)"
 

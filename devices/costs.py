@@ -40,6 +40,8 @@ EVENTS = (
     "device_read",  # one device read back singly
     "mac_fp32",
     "alu_fp32",  # a float operation other than a multiply-accumulate
+    "mac_int8",  # an 8-bit multiply-accumulate with a 32-bit sum; no simulator counts it: reports reprice a baseline
+    "alu_int32",  # an integer addition; as above
     "byte_sram",
     "byte_dram",
 )

@@ -16,12 +16,17 @@ from inmaterio.experiments.data import Dataset, Split, load_data, split
 from inmaterio.experiments.encodings import InputEncoding, TargetEncoding, fit_encoding, fit_targets
 from inmaterio.experiments.registry import RuleEntry, call, find_rule, find_substrate
 from inmaterio.learning_rules.contract import Batch, Rule
-from inmaterio.simulators.capabilities import Array, Parameter
-from inmaterio.simulators.digital import TwinSubstrate
+from inmaterio.simulators.capabilities import Array, Parameter, Substrate
+from inmaterio.simulators.digital import DigitalSubstrate, TwinSubstrate
+from inmaterio.simulators.digital_readout import DigitalReadout
+from inmaterio.simulators.measurable import Measurable, calls_of
+
+EXPECTED = tuple(name for name in vars(Substrate) if not name.startswith("_"))
+"""What every substrate has, by name."""
 
 
 @functools.lru_cache(maxsize=2)
-def _dataset(name: str) -> Dataset:
+def dataset_of(name: str) -> Dataset:
     """A data set, read once for all runs of this process; nobody writes into it."""
     return load_data(name)
 
@@ -44,7 +49,7 @@ class Parts:
     ledger : Ledger
         Where every substrate counts.
     substrates : mapping of str to substrate
-        By role of the rule.
+        By role of the rule; that of the learning role has a digital readout behind it when the placement asks for one.
     learner : substrate
         Whose parameters are trained: that of the learning role, or its digital twin.
     chip : substrate
@@ -88,7 +93,7 @@ def assemble(config: RunConfig) -> Parts:
     InputError
         When a name is unknown, the rule cannot train the substrate, an option does not fit, or no rows are left.
     """
-    dataset = _dataset(config.data.name)
+    dataset = dataset_of(config.data.name)
     parts = split(
         dataset,
         split_seed=config.data.split_seed,
@@ -103,19 +108,20 @@ def assemble(config: RunConfig) -> Parts:
             f"data.validation_fraction is {config.data.validation_fraction:g}, which leaves no validation rows; expected more"
         )
     entry = find_rule(config.rule.name)
+    hyper = hyperparameters(entry, config.rule.hyper)
     substrates = build_substrates(config, entry, (dataset.features, *config.substrate.hidden, dataset.outputs))
     ledger = Ledger()
     for role, substrate in substrates.items():
         substrate.attach(ledger, role)
     chip = learner = substrates[entry.learner]
+    for port in ("input", "output"):
+        if port not in chip.ports:
+            raise InputError(f"substrate {config.substrate.name!r} has no {port} port; expected one that data go through")
     if config.training.placement == "twin-deployed":
         learner = TwinSubstrate.of(chip)
         learner.attach(ledger, "host")
-    hyper = hyperparameters(entry, config.rule.hyper)
-    deployed = call("rule", entry.name, entry.build, **substrates, **hyper)
-    rule = (
-        deployed if learner is chip else call("rule", entry.name, entry.build, **{**substrates, entry.learner: learner}, **hyper)
-    )
+    deployed = build_rule(entry, substrates, hyper)
+    rule = deployed if learner is chip else build_rule(entry, {**substrates, entry.learner: learner}, hyper)
     answers = np.array(dataset.answers)
     if config.training.labels == "shuffled":
         order = Key(config.seed).at("shuffled labels").generator().permutation(len(fitted))
@@ -141,6 +147,42 @@ def assemble(config: RunConfig) -> Parts:
     )
 
 
+def build_rule(entry: RuleEntry, substrates: Mapping[str, Any], hyper: Mapping[str, Any]) -> Rule:
+    """The rule on these substrates: it is handed a `Measurable` of each, a digital substrate itself.
+
+    A digital machine may read its own memory; of a physical one a rule gets what can be measured and nothing else.
+
+    Raises
+    ------
+    InputError
+        When a hyperparameter does not fit.
+    """
+    handed = {role: one if isinstance(one, DigitalSubstrate) else Measurable(one) for role, one in substrates.items()}
+    return call("rule", entry.name, entry.build, **handed, **hyper)  # type: ignore[no-any-return]
+
+
+def check_substrate(name: str, substrate: Any) -> None:
+    """See that an object is a substrate: has what each of them has, and the calls that its capabilities promise.
+
+    Raises
+    ------
+    InputError
+        Naming what is missing.
+    """
+    lacking = [one for one in EXPECTED if not hasattr(substrate, one)]
+    if not lacking:
+        for one in ("capabilities", "traits"):
+            if not isinstance(getattr(substrate, one), (frozenset, set)):
+                found = type(getattr(substrate, one)).__name__
+                raise InputError(f"{one} of substrate {name!r} are a {found}; expected a frozenset of names")
+        lacking = [one for one in calls_of(frozenset(substrate.capabilities)) if not callable(getattr(substrate, one, None))]
+    if lacking:
+        raise InputError(
+            f"substrate {name!r} ({type(substrate).__name__}) lacks {', '.join(lacking)}; "
+            "expected what inmaterio.simulators.capabilities lists for a substrate and for each of its capabilities"
+        )
+
+
 def build_substrates(config: RunConfig, entry: RuleEntry, widths: tuple[int, ...]) -> dict[str, Any]:
     """The substrate of every role of a rule.
 
@@ -162,9 +204,13 @@ def build_substrates(config: RunConfig, entry: RuleEntry, widths: tuple[int, ...
         wanted = replace(wanted, hidden=config.substrate.hidden) if role in config.partners and not wanted.hidden else wanted
         inner = (widths[0], *wanted.hidden, widths[-1])
         built[role] = find_substrate(wanted.name).build(inner, chip=Key(wanted.chip, ("chip",)), **wanted.options)
+        check_substrate(wanted.name, built[role])
+        place = "" if len(chosen) == 1 else f" as {role}"
+        if role == entry.learner and config.training.placement == "digital-readout":
+            built[role] = DigitalReadout(built[role])
+            place += " behind a digital readout"
         lack = entry.requires[role].missing(built[role])
         if lack:
-            place = "" if len(chosen) == 1 else f" as {role}"
             raise InputError(f"rule {entry.name!r} cannot train substrate {wanted.name!r}{place}: {wanted.name} {lack}")
     return built
 
@@ -196,6 +242,8 @@ def parameter_rates(config: RunConfig, entry: RuleEntry, parameters: Mapping[str
     InputError
         When the configuration's rates are of another number than the layers, or there are none.
     """
+    if not parameters:
+        raise InputError(f"rule {entry.name!r} has nothing to train: the substrate has no parameters")
     layers = max(parameter.layer for parameter in parameters.values())
     rates = entry.defaults.get("rates") if config.training.rates is None else config.training.rates
     if rates is None:

@@ -1,7 +1,10 @@
 """Many runs at once, one thread each, over the cores of this machine; runs that are done are not done again."""
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +62,11 @@ def run_all(
     -------
     list of Outcome
         In the order of `configs`; a run that cannot be done does not stop the others.
+
+    Raises
+    ------
+    InputError
+        When a process was killed, as for want of memory; what is done is kept.
     """
     import joblib
 
@@ -82,9 +90,15 @@ def run_all(
         os.environ.update(ONE_THREAD)  # read by the workers when they start
         try:
             parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-            calls = (joblib.delayed(_run_one)(name, config, out_root) for name, config in unique.items())
-            for name, outcome in parallel(calls):
+            calls = (joblib.delayed(_run_in_worker)(name, config, out_root) for name, config in unique.items())
+            with _deaf_children():
+                found = parallel(calls)
+            for name, outcome in found:
                 finished(name, outcome)
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker process was killed, perhaps for want of memory; what is done is kept: try again with fewer --jobs"
+            ) from None
         finally:
             for name, value in before.items():
                 if value is None:
@@ -92,6 +106,27 @@ def run_all(
                 else:
                     os.environ[name] = value
     return [outcomes[name] for name in names]
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that start inside never hear Ctrl-C, which reaches all processes of a terminal: this one ends the others."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # its start lets the signal through again, so it has to come first
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run_in_worker(name: str, config: RunConfig, out_root: Path) -> tuple[str, Outcome]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    return _run_one(name, config, out_root)
 
 
 def _run_one(name: str, config: RunConfig, out_root: Path) -> tuple[str, Outcome]:

@@ -1,7 +1,7 @@
 """The command `inmaterio`: questions asked from a terminal.
 
 With ``--json`` one JSON document goes to standard output and nothing else; progress goes to standard error. Bad input
-ends with one line on standard error and exit code 2, an interruption with 130.
+ends with one line on standard error and exit code 2, an interruption with one line and 130.
 """
 
 import json
@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from inmaterio.devices.validation import InputError
+from inmaterio.experiments.interruption import INTERRUPTED, Stopped, one_interruption, stoppable
 
 app = typer.Typer(
     help="Learning in physical hardware without backpropagation: simulators, local rules, and what they cost.",
@@ -29,9 +30,6 @@ app = typer.Typer(
 
 MANY = ("--substrate", "--rule", "--split-seed", "--hidden")
 """Options that take several values, each after a flag of its own or all after one."""
-
-INTERRUPTED = 128 + 2
-"""Exit code of what SIGINT ended, as shells have it."""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else there.")]
 Costs = Annotated[
@@ -105,8 +103,12 @@ def _costs(path: Path | None) -> Any:
 
 @app.command("list")
 def list_command(
-    substrate: Annotated[list[str] | None, typer.Option(help="Also this substrate, FILE.py:NAME.")] = None,
-    rule: Annotated[list[str] | None, typer.Option(help="Also this rule, FILE.py:NAME.")] = None,
+    substrate: Annotated[
+        list[str] | None, typer.Option(help="Also this substrate, FILE.py:NAME, NAME being one of the file's PRESETS.")
+    ] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="Also this rule, FILE.py:NAME, NAME being whatever tables shall call it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Substrates, rules, data sets, and which rule can train which substrate.
@@ -158,21 +160,32 @@ def run_command(
 ) -> None:
     """Do one run, or go on with it where it stopped.
 
+    FILE.py:NAME in the configuration is looked for beside the configuration, then in the current folder. For a rule NAME
+    is whatever tables shall call it; for a substrate it is one of the file's PRESETS. The run's directory keeps a copy of
+    the file, so that its config.toml can be run again from anywhere.
+
     Example: `inmaterio run runs/3f2a/config.toml --out again`
     """
     from inmaterio.experiments.configuration import load_config
     from inmaterio.experiments.run import run
-    from inmaterio.experiments.run_directory import read_scalars
+    from inmaterio.experiments.run_directory import partial_folder, read_scalars
+    from inmaterio.experiments.run_hash import config_hash
 
-    wanted = load_config(config)
-    with progress_bar() as move:
+    wanted = load_config(config, locate=True)
+    name = config_hash(wanted)
+
+    def kept() -> bool:
+        return (out / name).exists() or (partial_folder(out, name) / "checkpoint.npz").exists()
+
+    with stoppable(kept), progress_bar() as move:
         folder = run(wanted, out, progress=lambda done, total: move("epochs", done, total))
     scalars = {"run": str(folder), **read_scalars(folder)[1]}
     if as_json:
         print_json(scalars)
         return
-    for name, value in _plain(scalars).items():
-        print(f"{name}: {value}")
+    for label, value in _plain(scalars).items():
+        if not label.endswith("_sha256"):
+            print(f"{label}: {value}")
 
 
 @app.command("energy")
@@ -295,9 +308,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The class that all complaints of the option parser share; where it is defined depends on typer's version.
     complaint = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
     try:
-        code = typer.main.get_command(app).main(spread_values(typed), prog_name="inmaterio", standalone_mode=False)
+        with one_interruption():
+            code = typer.main.get_command(app).main(spread_values(typed), prog_name="inmaterio", standalone_mode=False)
     except InputError as error:
         _stop(str(error), 2)
+    except Stopped as stopped:
+        _stop(f"{stopped} inmaterio {shlex.join(typed)}", INTERRUPTED, "")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
@@ -308,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _stop(error.format_message(), 2)  # type: ignore[attr-defined]
     if code == INTERRUPTED:  # some versions of typer return it in place of raising
-        _stop(f"stopped; what is done is kept. Go on with: inmaterio {shlex.join(typed)}", INTERRUPTED, "")
+        _stop(f"stopped. Run it again with: inmaterio {shlex.join(typed)}", INTERRUPTED, "")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -10,16 +10,21 @@ from rich.console import Console
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.command_line import Costs, Jobs, Json, _costs, app, print_json, progress_bar
+from inmaterio.experiments.interruption import stoppable
 
 
 @app.command("compare")
 def compare_command(
     data: Annotated[str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER.")] = "digits",
     substrate: Annotated[
-        list[str] | None, typer.Option(help="Substrates, by name or FILE.py:NAME.  [default: hopfield-ideal]")
+        list[str] | None,
+        typer.Option(help="Substrates, by name or FILE.py:NAME, NAME being in the file's PRESETS.  [default: hopfield-ideal]"),
     ] = None,
     rule: Annotated[
-        list[str] | None, typer.Option(help="Rules, by name or FILE.py:NAME.  [default: equilibrium-propagation]")
+        list[str] | None,
+        typer.Option(
+            help="Rules, by name or FILE.py:NAME, NAME being what tables shall call it.  [default: equilibrium-propagation]"
+        ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds.  [default: 5; 2 with --quick]")] = None,
     chips: Annotated[int, typer.Option(help="Chips: static errors of the devices; every seed runs on every chip.")] = 1,
@@ -52,7 +57,11 @@ def compare_command(
     if splits is not None and (split_seed or splits < 1):
         raise InputError(f"--splits is {splits}; expected a number >= 1, and no --split-seed beside it")
     prices = _costs(costs)
-    with progress_bar() as move:
+
+    def kept() -> bool:
+        return any(out.glob("**/checkpoint.npz")) or any(out.glob("**/run.nc"))
+
+    with stoppable(kept), progress_bar() as move:
         found = compare(
             data,
             substrate or ["hopfield-ideal"],

@@ -1,13 +1,15 @@
 """Which rule trains this substrate, how well, and at what cost against backpropagation?
 
-Every rule and control gets the same widths, data order, number of updates and size of learning-rate grid. Rates are chosen
-on the validation split with a seed and a chip of their own; then fresh seeds and chips are fitted on training and
+Every rule and control gets the same widths, data order and number of updates, and a learning-rate grid of the same size,
+which in a full comparison may move on from its edge by the same number of steps for each. Rates are chosen on the
+validation split with a seed and a chip of their own; then fresh seeds and chips are fitted on training and
 validation rows together, and the test split is touched once by each.
 """
 
 import json
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,19 @@ from inmaterio.experiments.data import load_data
 from inmaterio.experiments.run_directory import read_scalars
 from inmaterio.experiments.summary import Row, add_differences, summarise
 from inmaterio.experiments.tuning import (
+    EXTRA_RATES,
     FOLDER,
     FULL_GRID,
     QUICK_GRID,
+    at_edge,
+    beyond,
     choose,
     find_tuned,
+    kept_at_edge,
     load_tuned,
     save_tuned,
     setting_key,
+    tried_of,
     tuning_config,
 )
 
@@ -98,7 +105,8 @@ def compare(
     seeds, chips : int
         Every pair of a seed and a chip is a run. Seeds are 5 (2 when quick) unless given.
     quick : bool
-        15 epochs and 3 rates instead of 20 and 5; tuned settings are neither used nor kept.
+        15 epochs and 3 rates instead of 20 and 5, and no rates beyond the edge of that grid, where a full comparison tries up
+        to two more for whichever rule or control is best at its edge; tuned settings are neither used nor kept.
     tune : bool
         Choose rates again although tuned settings are there.
     hidden, epochs, batch_size, train_limit, test_limit, write_mode, loss
@@ -121,7 +129,9 @@ def compare(
         Rows with data, split, substrate, rule, control, write_mode, seeds, chips, loss, metric, test_error_mean,
         test_error_std, updates, device_passes, modelled_time_s (means per run), cosine per layer (mean over probes and
         runs), energy_J of training one model at the boundary "system", run. Beyond these: runs, errors (one per run),
-        rate_factor, rate_at_edge (a better rate may lie outside the grid), trained_by, residual_max and
+        rate_factor, rates_tried (how many; None where a kept rate does not say), rate_at_edge (a better rate may lie beyond
+        those tried), trained_by, test_rows, wilson (95 % interval of the error on those rows), inference_variants_J (digital
+        rows: fp32 and int8, in the batch of the run and one row at a time), residual_max and
         unsettled_fraction of the last epoch, energy_partial (an event has no price), energy_inference_J, chance_error,
         difference_bp_feedforward, difference_readout_only.
 
@@ -160,14 +170,16 @@ def compare(
     costs = load_costs() if costs is None else costs
     folders = [[next(outcomes).path() for _ in group] for group in configs]
     rows = [summarise(plan, group, costs, rate) for plan, group, rate in zip(plans, folders, rates, strict=True)]
-    for row, plan in zip(rows, plans, strict=True):
-        # The edge of a grid that a kept rate came from is not known: it is said for rates found now.
-        own = next(
-            one
-            for one in tuning.values()
-            if plan.rate_from is not None or (one["rule"], one["substrate"]) == (plan.rule, plan.substrate)
-        )
-        row["rate_at_edge"] = plan.rate_from is None and not own["reused"] and row["rate_factor"] in (grid[0], grid[-1])
+    for i, (row, plan) in enumerate(zip(rows, plans, strict=True)):
+        own = tuning[i if plan.rate_from is None else plan.rate_from]
+        row["rates_tried"] = len(own["tried"]) or None
+        row["rate_at_edge"] = plan.rate_from is None and own["at_edge"]
+    notes += [
+        f"kept rate of {one['rule']} on {one['substrate']} ({one['rate_factor']:g}) lies at the edge of the rates tried when it "
+        f"was found: a better one may lie beyond; --tune looks again"
+        for _, one in sorted(tuning.items())
+        if one["reused"] and one["at_edge"]
+    ]
     add_differences(rows, [[(config.data.split_seed, config.seed) for config in group] for group in configs])
     settings = {
         "data": data,
@@ -180,6 +192,7 @@ def compare(
         "epochs": base.training.epochs,
         "batch_size": batch_size,
         "rate_factors": list(grid),
+        "extra_rates_allowed": 0 if quick else EXTRA_RATES,
         "write_mode": write_mode,
         "split_seeds": list(split_seeds),
         "loss": loss,
@@ -229,33 +242,41 @@ def _tune(
         setting = find_tuned(known, plan) if plan.rate_from is None else None
         if setting is not None:
             about = {name: setting[name] for name in ("rate_factor", "validation_error", "command")}
+            about |= {"at_edge": kept_at_edge(setting), "tried": [dict(one) for one in tried_of(setting)]}
             chosen[i] = {"rule": plan.rule, "substrate": plan.substrate, "reused": True, **about}
     wanted = [i for i, plan in enumerate(plans) if plan.rate_from is None and i not in chosen]
-    configs = [tuning_config(plans[i].base, factor) for i in wanted for factor in grid]
-    outcomes = run_all(
-        configs, out / "tuning", jobs=jobs, progress=None if progress is None else _named(progress, "learning rates")
-    )
+    judged: dict[int, dict[float, tuple[float, float] | str]] = {i: {} for i in wanted}
+    steps = {i: list(grid) for i in wanted}
+    # First the grid, equal for all; then, where the best lies at its edge, one more step for each of them at a time.
+    for extra in range(1 + (EXTRA_RATES if folder is not None else 0)):
+        told = None if progress is None else _named(progress, "more learning rates" if extra else "learning rates")
+        configs = [tuning_config(plans[i].base, factor) for i, factors in steps.items() for factor in factors]
+        outcomes = iter(run_all(configs, out / "tuning", jobs=jobs, progress=told)) if configs else iter(())
+        for i, factors in steps.items():
+            judged[i] |= {factor: _judgement(next(outcomes)) for factor in factors}
+        steps = {i: [step] for i in wanted if (step := beyond(list(judged[i]), _best(judged[i])[0])) is not None}
     found = []
-    for place, i in enumerate(wanted):
-        judged = [_judgement(outcome) for outcome in outcomes[place * len(grid) : (place + 1) * len(grid)]]
-        factor, error = choose(grid, judged)
-        plan = plans[i]
-        tried = [
-            {"rate_factor": rate, "validation_error": None if isinstance(one, str) else one[0]}
-            for rate, one in zip(grid, judged, strict=True)
-        ]
+    for i in wanted:
+        plan, (factor, error) = plans[i], _best(judged[i])
         about = {
-            "rule": plan.rule,
-            "substrate": plan.substrate,
-            "reused": False,
             "rate_factor": factor,
             "validation_error": error,
+            "at_edge": at_edge(list(judged[i]), factor),
+            "tried": [
+                {"rate_factor": rate, "validation_error": None if isinstance(one, str) or not math.isfinite(one[0]) else one[0]}
+                for rate, one in sorted(judged[i].items())
+            ],
+            "command": command,
         }
-        chosen[i] = {**about, "tried": tried, "command": command}
-        found.append({"key": setting_key(plan), "rate_factor": factor, "validation_error": error, "command": command})
+        chosen[i] = {"rule": plan.rule, "substrate": plan.substrate, "reused": False, **about}
+        found.append({"key": setting_key(plan), **about})
     if found and folder is not None and save_tuned(folder, data, found) is None:
         save_tuned(out / "tuned", data, found)
     return chosen
+
+
+def _best(judged: Mapping[float, tuple[float, float] | str]) -> tuple[float, float]:
+    return choose(list(judged), list(judged.values()))
 
 
 def _judgement(outcome: Outcome) -> tuple[float, float] | str:

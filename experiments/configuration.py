@@ -8,11 +8,13 @@ import dataclasses
 import functools
 import json
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from inmaterio.devices.validation import InputError, check_name, check_range
+from inmaterio.experiments.own_files import placed
 from inmaterio.experiments.toml_writer import write_toml
 from inmaterio.learning_rules.initialisation import SCHEMES
 from inmaterio.learning_rules.optimisers import ARITHMETIC, SCHEDULES
@@ -28,7 +30,7 @@ TRAINED = ("all", "readout")
 LABELS = ("true", "shuffled")
 FIT_ON = ("train", "train+validation")
 EVALUATE_ON = ("validation", "test")
-PLACEMENTS = ("chip", "twin-deployed")
+PLACEMENTS = ("chip", "twin-deployed", "digital-readout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class TrainingConfig:
         middle, the last.
     placement : str
         ``"chip"``: trained on the substrate. ``"twin-deployed"``: trained on its digital twin, written to it once at the end.
+        ``"digital-readout"``: the substrate keeps its first values, and a digital map in the host behind the measured states of
+        its last hidden layer is trained.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -297,8 +301,14 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def load_config(path: Path) -> RunConfig:
+def load_config(path: Path, *, locate: bool = False) -> RunConfig:
     """The configuration in a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+    locate : bool
+        Give files of the user by their whole path: see `located`. Otherwise they are named as in the file.
 
     Raises
     ------
@@ -309,7 +319,26 @@ def load_config(path: Path) -> RunConfig:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read configuration {path}: {getattr(error, 'strerror', None) or error}") from None
-    return parse_config(text, str(path))
+    config = parse_config(text, str(path))
+    return located(config, Path(path).parent) if locate else config
+
+
+def located(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration with relative ``FILE.py:NAME`` found in a folder, that of the TOML file, where they are there.
+
+    Those that are not there stay relative to the current folder.
+    """
+    return with_names(config, lambda name: placed(name, folder))
+
+
+def with_names(config: RunConfig, new: Callable[[str], str]) -> RunConfig:
+    """The configuration with the names of its rule and all its substrates replaced."""
+    return replace(
+        config,
+        rule=replace(config.rule, name=new(config.rule.name)),
+        substrate=replace(config.substrate, name=new(config.substrate.name)),
+        partners={role: replace(one, name=new(one.name)) for role, one in config.partners.items()},
+    )
 
 
 def to_toml(config: RunConfig) -> str:

@@ -3,7 +3,8 @@
 - ``bp-feedforward``: backpropagation in a digital network of the same widths; once per comparison.
 - ``implicit-differentiation``: the exact gradient of the same network's fixed point; per substrate that allows it.
 - ``twin-deployed``: backpropagation in the digital twin, written onto the chip at the end; per substrate with a twin.
-- ``readout-only``: the first rule, hidden layers kept at their first values; per substrate.
+- ``readout-only``: logistic (for values: linear) regression in the host on the measured states of the last hidden layer,
+  everything in the substrate kept at its first values; per substrate whose hidden states can be read.
 - ``shuffled-labels``: the first rule at its own rate, labels of the training rows permuted: must be at chance; per substrate.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from inmaterio.devices.validation import InputError
+from inmaterio.experiments.assembly import dataset_of
 from inmaterio.experiments.configuration import RuleConfig, RunConfig, SubstrateConfig
 from inmaterio.experiments.registry import find_rule, judge, sample
 
@@ -24,9 +26,11 @@ TWIN_DEPLOYED = "twin-deployed"
 READOUT_ONLY = "readout-only"
 SHUFFLED_LABELS = "shuffled-labels"
 
-READOUT_STEP = 4.0
-"""Rates of ``readout-only``, as a multiple of the rule's own: one layer alone takes larger steps, and its grid of the same
-size as every other must lie around its own optimum or the control would be weak."""
+DELTA_RULE = "delta-rule"
+
+READOUT_OPTIMISER, READOUT_RATE = "adam", 0.02
+"""How ``readout-only`` learns: as well as a digital host can, and from a rate at which its grid of the same size as every
+other lies around its own optimum, or the control would be weak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ def plan_rows(
             training=replace(base.training, **training),
         )
 
+    # its own loss: of a linear map in the host, whatever the rules beside it follow
+    regression = "cross_entropy" if dataset_of(base.data.name).classes else "mse"
     plans = [Plan(rule, substrate, False, configured(rule, substrate)) for substrate in substrates for rule in legal[substrate]]
     plans.append(Plan(BP_FEEDFORWARD, BASELINE[1], True, configured(*BASELINE, write_mode="master copy")))
     for substrate in substrates:
@@ -130,12 +136,20 @@ def plan_rows(
                 notes.append(f"control {TWIN_DEPLOYED} left out on {substrate}: {pair.reason}")
         if not base.substrate.hidden:
             notes.append(f"control {READOUT_ONLY} left out on {substrate}: there is no hidden layer")
-        elif find_rule(first).programs:
-            notes.append(
-                f"control {READOUT_ONLY} left out on {substrate}: {first} writes by itself, so that no layer can be frozen"
-            )
+        elif "ReadStates" not in sample(substrate).capabilities:
+            notes.append(f"control {READOUT_ONLY} left out on {substrate}: {substrate} lacks capability ReadStates")
         else:
-            plans.append(Plan(READOUT_ONLY, substrate, True, configured(first, substrate, **_readout(first))))
+            control = configured(
+                DELTA_RULE,
+                substrate,
+                placement="digital-readout",
+                trained="readout",
+                write_mode="master copy",
+                optimiser=READOUT_OPTIMISER,
+                momentum=0.0,
+                rates=READOUT_RATE,
+            )
+            plans.append(Plan(READOUT_ONLY, substrate, True, replace(control, rule=RuleConfig(DELTA_RULE, {"loss": regression}))))
         place = next(i for i, plan in enumerate(plans) if (plan.rule, plan.substrate, plan.control) == (first, substrate, False))
         plans.append(Plan(SHUFFLED_LABELS, substrate, True, configured(first, substrate, labels="shuffled"), rate_from=place))
     return plans, notes
@@ -146,14 +160,6 @@ def _twin_rates(substrate: str) -> float | tuple[float, ...] | None:
     other = find_rule(IMPLICIT)
     rates = other.defaults["rates"] if judge(other, sample(substrate), substrate).legal else None
     return tuple(rates) if isinstance(rates, (list, tuple)) else rates
-
-
-def _readout(rule: str) -> dict[str, Any]:
-    rates = find_rule(rule).defaults.get("rates")
-    if rates is None:
-        return {"trained": "readout"}
-    larger = tuple(READOUT_STEP * rate for rate in rates) if isinstance(rates, (list, tuple)) else READOUT_STEP * rates
-    return {"trained": "readout", "rates": larger}
 
 
 def _hyper(rule: str, loss: str | None) -> dict[str, Any]:

@@ -34,6 +34,12 @@ NOT_MODELLED = (
     "Power conversion, cooling and anything else between the wall and the chip.",
     "Wires: charging of array lines, voltage drop along them, on-chip and off-chip links.",
     "Voltage references, bias generation, digital interfaces of converters and their calibration.",
+    "Static power of the drivers that hold the input lines at their voltages while a network settles.",
+    "Detection that a network has settled: it is taken to be known when to read.",
+    "Sharing of A/D converters: one per node is assumed, all working in parallel; sharing takes multiplexers and time.",
+    "How many pulses an outer product of several rows really takes, and how many a change of one device: each device is "
+    "counted as programmed once per update.",
+    "Write endurance: devices wear out, and the number of updates is not held against it.",
     "Half-selected devices and the verification reads of a programming scheme, unless a simulator counts them as events.",
     "DRAM refresh and background power; reading the data set from storage.",
     "Differences of technology node between rows: figures stand at the node of their source and are not scaled to a common one.",
@@ -98,6 +104,10 @@ class Sensitivity:
     high: float
 
 
+DOMINANT = 0.5
+"""A total rests on one cost when that cost alone moves it by more than this share of what all costs together do."""
+
+
 @dataclass(frozen=True, slots=True)
 class EnergyEstimate:
     """Joules of a run or of a part of it.
@@ -134,6 +144,12 @@ class EnergyEstimate:
     def total(self) -> Quantiles | None:
         """Everything priced; None when nothing is."""
         return self.levels["system"]
+
+    @property
+    def rests_on(self) -> Cost | None:
+        """The cost that alone moves the total by more than `DOMINANT` of what all move it; None when there is no such."""
+        spans = [item.high - item.low for item in self.sensitivity]
+        return self.sensitivity[0].cost if spans and spans[0] > DOMINANT * math.fsum(spans) else None
 
     @property
     def complete(self) -> bool:

@@ -4,7 +4,7 @@ Chance is 1 - (share of the commonest class) for the error and 1 for the normali
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,12 @@ from inmaterio.devices.validation import InputError, check_array, check_name, ch
 
 METRICS = {"classification": "error", "regression": "nrmse"}
 """Name of the metric of each task; for both, less is better and 0 is perfect."""
+
+DECIDING_PAIRS = 3
+"""Fewest pairs that decide: the spread of two differences is too easily zero by chance."""
+
+EQUAL_MARGIN = 0.01
+"""Two errors count as equal when the interval of their difference lies within this: 1 percentage point, or 0.01 of nrmse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,28 @@ class Interval:
 
     @property
     def decides(self) -> bool:
-        """Whether the interval is known and leaves out zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval is known, rests on at least `DECIDING_PAIRS` and leaves out zero."""
+        return self.low is not None and self.high is not None and self.count >= DECIDING_PAIRS and (self.low > 0 or self.high < 0)
+
+    def standing(self, margin: float = EQUAL_MARGIN) -> str:
+        """What the interval of a difference of errors says: ``"equal"``, ``"worse"``, ``"better"`` or ``"not told apart"``.
+
+        Equal: the whole interval lies in [-margin, margin]. Otherwise worse or better: it leaves out zero. Otherwise, or
+        with fewer than `DECIDING_PAIRS`, the two are not told apart, which is not the same as equal. A noisier rule has a
+        wider interval, so that noise never makes two rules equal.
+
+        Parameters
+        ----------
+        margin : float
+            In the units of the metric.
+        """
+        if self.low is None or self.high is None or self.count < DECIDING_PAIRS:
+            return "not told apart"
+        if -margin <= self.low and self.high <= margin:
+            return "equal"
+        if not self.decides:
+            return "not told apart"
+        return "worse" if self.low > 0 else "better"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +165,16 @@ def spread(values: Sequence[float] | NDArray[np.float64]) -> Spread:
 
 
 def paired_difference(
-    first: Sequence[float] | NDArray[np.float64], second: Sequence[float] | NDArray[np.float64], *, confidence: float = 0.95
+    first: Sequence[float] | NDArray[np.float64],
+    second: Sequence[float] | NDArray[np.float64],
+    *,
+    confidence: float = 0.95,
+    resolution: float = 0.0,
 ) -> Interval:
-    """Mean of first - second over pairs that share seed, split and chip, with Student's interval.
+    """Mean of first - second over independent pairs, with Student's interval.
 
-    mean(d) +- t_{(1 + confidence) / 2, n - 1} std(d) / sqrt(n), with d = first - second and std of ``ddof=1``. Pairing takes
-    out what both have in common, such as a hard split.
+    mean(d) +- max(t_{(1 + confidence) / 2, n - 1} std(d) / sqrt(n), resolution), with d = first - second and std of
+    ``ddof=1``. Pairing takes out what both have in common, such as a hard split. Pairs must be independent: see `pair_up`.
 
     Parameters
     ----------
@@ -152,11 +182,14 @@ def paired_difference(
         The metric of two rules, in the same order.
     confidence : float
         Probability with which the interval covers the true mean difference, in (0, 1).
+    resolution : float
+        Smallest half width: what one test row changes, 1/n for an error rate on n rows. Equal differences by chance would
+        otherwise give an interval of no width.
 
     Returns
     -------
     Interval
-        Without ends when there is one pair.
+        Without ends when there is one pair; below `DECIDING_PAIRS` it decides nothing.
 
     Raises
     ------
@@ -164,6 +197,7 @@ def paired_difference(
         When the lengths differ, there are no pairs, or a value is not finite.
     """
     check_range("confidence", confidence, low=0, high=1, low_open=True, high_open=True)
+    check_range("resolution", resolution, low=0)
     left, right = _results("first", first), _results("second", second)
     if len(left) != len(right):
         raise InputError(f"{len(left)} results are paired with {len(right)}; expected as many")
@@ -172,10 +206,44 @@ def paired_difference(
     if count < 2:
         return Interval(mean, None, None, count)
     half = float(stdtrit(count - 1, (1 + confidence) / 2)) * float(differences.std(ddof=1)) / math.sqrt(count)
+    half = max(half, float(resolution))
     return Interval(mean, mean - half, mean + half, count)
 
 
-def wilson_interval(wrong: int, total: int, *, confidence: float = 0.95) -> Interval:
+def pair_up(
+    first: Mapping[tuple[int, int], Sequence[float]], second: Mapping[tuple[int, int], Sequence[float]]
+) -> tuple[str, list[float], list[float]]:
+    """Independent pairs of results that two rules have in common.
+
+    Seeds and chips of one split share its rows, so that they are not independent of each other: with several splits in
+    common they are averaged within each, and a pair is a split. With one split a pair is a seed, chips averaged; what
+    comes out then holds for the rows of that split.
+
+    Parameters
+    ----------
+    first, second : mapping of (split seed, seed) to sequence of float
+        Results of the chips of each.
+
+    Returns
+    -------
+    str
+        What a pair is: ``"split"`` or ``"seed"``.
+    list of float, list of float
+        One result per pair, in the same order; empty when nothing is in common.
+    """
+    common = sorted(first.keys() & second.keys())
+    of = "split" if len({split for split, _ in common}) > 1 else "seed"
+    groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for place in common:
+        groups.setdefault((place[0], 0 if of == "split" else place[1]), []).append(place)
+
+    def averaged(results: Mapping[tuple[int, int], Sequence[float]]) -> list[float]:
+        return [float(np.mean([np.mean(results[place]) for place in group])) for group in groups.values()]
+
+    return of, averaged(first), averaged(second)
+
+
+def wilson_interval(wrong: float, total: int, *, confidence: float = 0.95) -> Interval:
     """Error rate of one run with Wilson's score interval: how far a test set of this size can tell.
 
     With p = wrong / total, n = total and z the normal quantile at (1 + confidence) / 2:
@@ -184,8 +252,10 @@ def wilson_interval(wrong: int, total: int, *, confidence: float = 0.95) -> Inte
 
     Parameters
     ----------
-    wrong, total : int
-        Wrong answers and answers.
+    wrong : float
+        Wrong answers; a mean where several runs answered the same rows, which are one sample of rows however many run.
+    total : int
+        Answers of one run.
     confidence : float
         In (0, 1).
 

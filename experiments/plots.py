@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 INK, MUTED, GRID, PAPER = "#010203", "#020304", "#030405", "#040506"
-SERIES = tuple(f"#0506{slot:02x}" for slot in range(7, 15))
-"""Stand-ins for the page's colours. Slot 0 is the digital baseline's; see `Look`."""
+SERIES = tuple(f"#0506{slot:02x}" for slot in range(7, 21))
+"""Stand-ins for the page's colours. Slot 0 is the digital baseline's; those from 8 on are for parts of bars; see `Look`."""
 
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"} | {
     colour: f"--series-{slot}" for slot, colour in enumerate(SERIES)

@@ -5,27 +5,31 @@ Found by looking: every module of `inmaterio.learning_rules` that has `REQUIRES`
 `inmaterio.rules` (each names a module that is a rule; the entry's name is the rule's) and `inmaterio.substrates` (each
 names a module with `PRESETS`), or from a file:
 
-- ``FILE.py:NAME`` for a rule: the file is the rule, NAME is what tables call it;
+- ``FILE.py:NAME`` for a rule: the file is the rule, NAME is whatever tables shall call it;
 - ``FILE.py:NAME`` for a substrate: NAME is one of the file's `PRESETS`.
+
+A module of substrates whose `build` takes ``**options`` may say what they are: `OPTIONS` is a function or dataclass with
+the same names, whose annotations are the types that options are checked against.
 """
 
 import functools
-import hashlib
 import importlib
-import importlib.util
+import inspect
 import pkgutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from pathlib import Path
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_name
+from inmaterio.experiments.configuration import RunConfig
+from inmaterio.experiments.memory import check_memory, show_widths
+from inmaterio.experiments.own_files import guarded, load_module, own_file
 from inmaterio.learning_rules.contract import Rule
 from inmaterio.simulators.capabilities import Requirement, Substrate
+from inmaterio.simulators.option_types import check_option_types
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,35 +60,85 @@ class RuleEntry:
         """The role whose parameters are trained."""
         return "substrate" if "substrate" in self.requires else "model" if "model" in self.requires else next(iter(self.requires))
 
+    def check(self, hyper: Mapping[str, Any], path: str = "rule.hyper") -> None:
+        """Make sure that hyperparameters are known and of their types.
+
+        Raises
+        ------
+        InputError
+            Naming `path` and the hyperparameter.
+        """
+        kind = f"hyperparameter of {self.name}:"
+        check_option_types(self.build, hyper, path, kind=kind, reserved=[*self.requires, "rates"], defaults=self.defaults)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubstrateEntry:
-    """A substrate that can be built: a module's `build` with the options of one preset."""
+    """A substrate that can be built: a module's `build` with the options of one preset.
+
+    Attributes
+    ----------
+    name : str
+    options : mapping
+        Those of the preset.
+    build_module : callable
+        ``build(widths, *, chip, **options)`` of the module.
+    taker : callable
+        Whose annotations say what options there are and of what types: the module's `OPTIONS`, or `build` itself.
+    """
 
     name: str
     options: Mapping[str, Any]
     build_module: Callable[..., Any]
+    taker: Callable[..., Any]
 
-    def build(self, widths: Sequence[int], *, chip: Key, **options: Any) -> Any:
+    def check(self, options: Mapping[str, Any], path: str = "substrate.options") -> None:
+        """Make sure that options are known and of their types.
+
+        Raises
+        ------
+        InputError
+            Naming `path` and the option.
+        """
+        check_option_types(self.taker, options, path, kind=f"option of {self.name}:", reserved=("widths", "chip"))
+
+    def build(self, widths: Sequence[int], /, *, chip: Key, **options: Any) -> Any:
         """The substrate of these widths, input first, with the static errors of this chip.
 
         Raises
         ------
         InputError
-            When an option is unknown or out of its range.
+            When an option is unknown, of another type or out of its range, or the widths do not fit into memory.
         """
-        return call("substrate", self.name, self.build_module, tuple(widths), chip=chip, **{**self.options, **options})
+        self.check(options)
+        check_memory(widths)
+        try:
+            return call("substrate", self.name, self.build_module, tuple(widths), chip=chip, **{**self.options, **options})
+        except MemoryError:
+            raise InputError(f"substrate {self.name!r}: not enough memory for {show_widths(widths)}") from None
 
 
-def call(kind: str, name: str, build: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def call(kind: str, name: str, build: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
     """Call a `build`; an option that it does not take is bad input, not a fault."""
-    import inspect
-
     try:
         inspect.signature(build).bind(*arguments, **options)
     except TypeError as error:
         raise InputError(f"{kind} {name!r}: {error}") from None
     return build(*arguments, **options)
+
+
+def check_settings(config: RunConfig) -> None:
+    """Make sure that every option and hyperparameter of a configuration is known and of its type.
+
+    Raises
+    ------
+    InputError
+        Naming the path of the key.
+    """
+    find_rule(config.rule.name).check(config.rule.hyper)
+    find_substrate(config.substrate.name).check(config.substrate.options)
+    for role, partner in config.partners.items():
+        find_substrate(partner.name).check(partner.options, f"partners.{role}.options")
 
 
 def _modules(package: str) -> list[ModuleType]:
@@ -95,20 +149,41 @@ def _modules(package: str) -> list[ModuleType]:
     ]
 
 
-def _rule_entry(name: str, module: Any, origin: str) -> RuleEntry:
-    for attribute in ("REQUIRES", "build"):
-        if not hasattr(module, attribute):
-            raise InputError(f"{origin} has no {attribute}; expected a file with REQUIRES, DEFAULTS, PROGRAMS and build")
-    return RuleEntry(
-        name, module.REQUIRES, getattr(module, "DEFAULTS", {}), bool(getattr(module, "PROGRAMS", False)), module.build
-    )
+def _rule_entry(name: str, module: Any, origin: str, *, own: bool = False) -> RuleEntry:
+    _check_module(module, origin, "REQUIRES", "a file with REQUIRES, DEFAULTS, PROGRAMS and build")
+    build = guarded(module.build, origin, _wrong_rule) if own else module.build
+    return RuleEntry(name, module.REQUIRES, getattr(module, "DEFAULTS", {}), bool(getattr(module, "PROGRAMS", False)), build)
 
 
-def _substrate_entries(module: Any, origin: str) -> dict[str, SubstrateEntry]:
-    for attribute in ("PRESETS", "build"):
+def _substrate_entries(module: Any, origin: str, *, own: bool = False) -> dict[str, SubstrateEntry]:
+    _check_module(module, origin, "PRESETS", "a file with PRESETS and build")
+    build = guarded(module.build, origin, _wrong_substrate) if own else module.build
+    taker = getattr(module, "OPTIONS", module.build)
+    return {name: SubstrateEntry(name, options, build, taker) for name, options in module.PRESETS.items()}
+
+
+def _check_module(module: Any, origin: str, table: str, expected: str) -> None:
+    for attribute in (table, "build"):
         if not hasattr(module, attribute):
-            raise InputError(f"{origin} has no {attribute}; expected a file with PRESETS and build")
-    return {name: SubstrateEntry(name, options, module.build) for name, options in module.PRESETS.items()}
+            raise InputError(f"{origin} has no {attribute}; expected {expected}")
+    if not isinstance(getattr(module, table), Mapping):
+        raise InputError(f"{table} of {origin} is {type(getattr(module, table)).__name__}; expected a mapping")
+
+
+def _wrong_rule(found: Any) -> str:
+    return "" if isinstance(found, Rule) else "expected a Rule"
+
+
+def _wrong_substrate(found: Any) -> str:
+    lacking = [name for name in ("parameters", "ports", "capabilities", "traits") if not hasattr(found, name)]
+    return f"which has no {', '.join(lacking)}; expected a substrate" if lacking else ""
+
+
+def _load_point(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        raise InputError(f"entry point {point.name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 @functools.cache
@@ -120,7 +195,7 @@ def rules() -> Mapping[str, RuleEntry]:
             name = module.__name__.rpartition(".")[2].replace("_", "-")
             found[name] = _rule_entry(name, module, module.__name__)
     for point in entry_points(group="inmaterio.rules"):
-        found[point.name] = _rule_entry(point.name, point.load(), f"entry point {point.name!r}")
+        found[point.name] = _rule_entry(point.name, _load_point(point), f"entry point {point.name!r}", own=True)
     return found
 
 
@@ -132,32 +207,13 @@ def substrates() -> Mapping[str, SubstrateEntry]:
         if hasattr(module, "PRESETS") and hasattr(module, "build"):
             found.update(_substrate_entries(module, module.__name__))
     for point in entry_points(group="inmaterio.substrates"):
-        found.update(_substrate_entries(point.load(), f"entry point {point.name!r}"))
+        found.update(_substrate_entries(_load_point(point), f"entry point {point.name!r}", own=True))
     return found
 
 
-@functools.cache
-def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"cannot read {path}: no such file")
-    name = f"inmaterio_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    specification = importlib.util.spec_from_file_location(name, path)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    # Dataclasses with slots look their module up by name.
-    sys.modules[name] = module
-    try:
-        specification.loader.exec_module(module)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _split(name: str) -> tuple[Path, str] | None:
-    file, colon, inner = name.rpartition(":")
-    return (Path(file).resolve(), inner) if colon and file.endswith(".py") else None
+@functools.lru_cache(maxsize=64)
+def _offered(module: ModuleType, origin: str) -> dict[str, SubstrateEntry]:
+    return _substrate_entries(module, origin, own=True)
 
 
 def find_rule(name: str) -> RuleEntry:
@@ -168,9 +224,9 @@ def find_rule(name: str) -> RuleEntry:
     InputError
         With the nearest names, or saying what the file lacks.
     """
-    place = _split(name)
+    place = own_file(name)
     if place is not None:
-        return _rule_entry(place[1], _load_file(place[0]), str(place[0]))
+        return _rule_entry(place[1], load_module(place[0]), str(place[0].resolve()), own=True)
     return rules()[check_name("rule", name, rules())]
 
 
@@ -182,9 +238,9 @@ def find_substrate(name: str) -> SubstrateEntry:
     InputError
         With the nearest names, or saying what the file lacks.
     """
-    place = _split(name)
+    place = own_file(name)
     if place is not None:
-        offered = _substrate_entries(_load_file(place[0]), str(place[0]))
+        offered = _offered(load_module(place[0]), str(place[0].resolve()))
         return offered[check_name(f"substrate in {place[0].name}:", place[1], offered)]
     return substrates()[check_name("substrate", name, substrates())]
 
@@ -218,10 +274,14 @@ def judge(rule: RuleEntry, substrate: Substrate, name: str) -> Pair:
     return Pair(rule.name, name, False, "; ".join(reasons), "")
 
 
-@functools.cache
 def sample(name: str) -> Any:
     """A small substrate of this kind, for asking what it can do."""
-    return find_substrate(name).build((2, 2, 2), chip=Key(0, ("chip",)))
+    return _sample(find_substrate(name))
+
+
+@functools.lru_cache(maxsize=64)
+def _sample(entry: SubstrateEntry) -> Any:
+    return entry.build((2, 2, 2), chip=Key(0, ("chip",)))
 
 
 def check_pair(rule: str, substrate: str) -> Pair:

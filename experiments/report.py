@@ -12,7 +12,9 @@ from inmaterio.devices.costs import BOUNDARIES, CostTable
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import to_toml
 from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY
+from inmaterio.experiments.digital_inference import INT8_NOTE
 from inmaterio.experiments.energy import NOT_MODELLED
+from inmaterio.experiments.metrics import DECIDING_PAIRS
 from inmaterio.experiments.report_entries import Entry, compare_runs, entries_of, find_baseline, find_readout
 from inmaterio.experiments.report_figures import (
     component_legend,
@@ -28,6 +30,7 @@ from inmaterio.experiments.report_tables import (
     chance_levels,
     energy_line,
     plain,
+    result_line,
     results_group,
     run_line,
     source_line,
@@ -39,6 +42,7 @@ from inmaterio.experiments.report_text import (
     NO_FIGURE,
     findings,
     headlines,
+    margin_text,
     points_unit,
 )
 from inmaterio.learning_rules.contract import SETTLED
@@ -140,6 +144,12 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
         "has_baseline": has_baseline,
         "has_readout": has_readout,
         "columns": 3 + len(layers) + has_baseline + has_readout,
+        "pairing": pairing_note(entries),
+        "margin": margin_text(entries[0].row.metric),
+        "rules_legend": legend([entry for group in _with_baseline(entries) for entry in group]),
+        "parts_legend": component_legend(component_looks(entries), entries),
+        "variants": [line for entry in entries if (line := result_line(entry, entries, layers))["variants"]],
+        "int8_note": INT8_NOTE,
         "no_figure": NO_FIGURE,
         "sections": [_section(i, group, entries) for i, group in enumerate(_with_baseline(entries))],
         "levels": BOUNDARIES,
@@ -190,6 +200,20 @@ def quick_note(settings: Mapping[str, Any]) -> str:
     return f"--quick: {', '.join(told)}; settings too small for conclusions"
 
 
+def pairing_note(entries: Sequence[Entry]) -> str:
+    """What a pair is, and what the intervals of differences therefore cover."""
+    splits = max(entry.splits for entry in entries)
+    few = f" At least {DECIDING_PAIRS} pairs are needed to decide, and no interval is narrower than one test row either way."
+    if splits > 1:
+        text = f"A pair is a split: there are {splits}, and seeds and chips are averaged within each, because runs on one split"
+        return f"{text} are not independent of each other.{few}"
+    counts = {entry.test_rows for entry in entries if entry.test_rows is not None}
+    rows = f"these {counts.pop()} test rows" if len(counts) == 1 else "these test rows"
+    text = "All runs are on one split: a pair is a seed, chips averaged. The intervals cover seeds only and hold for"
+    text += f" {rows}; how far other test rows could have moved an error stands under it as a 95 % (Wilson) range."
+    return f"{text}{few} Several splits (--splits) cover both where test rows differ from split to split."
+
+
 def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool) -> str:
     rules = list(dict.fromkeys(entry.row.rule for entry in entries if not entry.row.control and not entry.baseline))
     controls = list(dict.fromkeys(entry.row.rule for entry in entries if entry.row.control or entry.baseline))
@@ -200,7 +224,9 @@ def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool) -
     count = f"{runs} run{'s' if runs > 1 else ''}"
     text = f"Trained by {_listed(rules or controls)}: {places}, with the data {_listed(data)}, in {count}."
     if not single:
-        text += " Architecture, data order, number of updates and size of the rate grid are the same for every rule."
+        text += " Architecture, data order and number of updates are the same for every rule, and so is the size of the rate grid"
+        extra = settings.get("extra_rates_allowed")
+        text += f", which may move on from its edge by {extra} rates at most." if extra else "."
         text += " Rates were chosen on validation rows; the test rows were used once, with fresh seeds."
         text += f" Controls: {_listed(controls)}." if controls else ""
     simulated = " Everything here is simulated. Counts of events are exact for these simulations; joules are estimates, "
@@ -217,10 +243,8 @@ def _section(index: int, group: Sequence[Entry], entries: Sequence[Entry]) -> di
     looks = component_looks(entries)
     return {
         "title": row.substrate if len({entry.row.data for entry in entries}) == 1 else f"{row.substrate}, {row.data}",
-        "legend": legend(group),
         "learning": learning_panels(group, f"{name}-learning"),
         "cosine": cosine_panels(group, f"{name}-cosine"),
-        "components": component_legend(looks, group),
         "training": energy_panels(group, looks, f"{name}-train", False),
         "inference": energy_panels(group, looks, f"{name}-infer", True),
         "tornado": [

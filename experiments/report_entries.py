@@ -10,8 +10,9 @@ from inmaterio.devices.costs import CostTable
 from inmaterio.devices.ledger import Ledger
 from inmaterio.experiments.configuration import RunConfig
 from inmaterio.experiments.controls import BASELINE, BP_FEEDFORWARD, READOUT_ONLY, SHUFFLED_LABELS, TWIN_DEPLOYED
+from inmaterio.experiments.digital_inference import Variant, variants
 from inmaterio.experiments.energy import EnergyEstimate, Quantiles, cumulative, estimate, per_sample, ratio
-from inmaterio.experiments.metrics import Interval, paired_difference, spread
+from inmaterio.experiments.metrics import Interval, pair_up, paired_difference, spread, wilson_interval
 from inmaterio.experiments.plots import Look
 from inmaterio.experiments.report_inputs import Comparison, Floats, Row, RunRecord
 
@@ -38,6 +39,8 @@ class Entry:
         Joules per sample; None where no run inferred.
     spent : ndarray, shape (epochs, 3), or None
         P10, P50, P90 of the joules of training so far; None where nothing is priced.
+    variants : tuple of Variant
+        Of a digital network: other ways to run its inference; empty for any other.
     """
 
     row: Row
@@ -47,6 +50,26 @@ class Entry:
     train: EnergyEstimate
     inference: EnergyEstimate | None
     spent: Floats | None
+    variants: tuple[Variant, ...]
+
+    @property
+    def test_rows(self) -> int | None:
+        """Rows behind the error of one run; None where they are not known or differ."""
+        counts = {run.evaluated_rows for run in self.runs}
+        return counts.pop() if len(counts) == 1 else None
+
+    @property
+    def splits(self) -> int:
+        """How many splits the runs are on."""
+        return len({run.config.data.split_seed for run in self.runs})
+
+    @property
+    def wilson(self) -> Interval | None:
+        """95 % interval of the mean error that comes from the choice of test rows; None for another metric."""
+        rows, mean = self.test_rows, self.row.test_error_mean
+        if self.row.metric != "error" or rows is None or not 0.0 <= mean <= 1.0:
+            return None
+        return wilson_interval(mean * rows, rows)
 
     @property
     def baseline(self) -> bool:
@@ -71,22 +94,28 @@ class Versus:
     other : str
         Label of the line it is held against.
     error : Interval or None
-        Mean of this minus that over seeds both have, with Student's 95 % interval; None without a common seed.
-    equal : bool
-        Whether the means differ by no more than the larger standard deviation.
+        Mean of this minus that over pairs they have in common, with Student's 95 % interval; None without a common seed.
+    pair : str
+        What a pair is: ``"split"`` or ``"seed"``.
+    standing : str
+        ``"equal"``, ``"worse"``, ``"better"`` or ``"not told apart"``: see `Interval.standing`.
     train, inference : Quantiles or None
         Ratio of joules draw by draw; None where one of the two has no figure.
     partial_train, partial_inference : (bool, bool)
         Whether events without a cost are missing from this side, and from the other.
+    variants : tuple of (Variant, Quantiles or None)
+        Ratio of the joules of an inference to each way of running the other, where that is digital.
     """
 
     other: str
     error: Interval | None
-    equal: bool
+    pair: str
+    standing: str
     train: Quantiles | None
     inference: Quantiles | None
     partial_train: tuple[bool, bool]
     partial_inference: tuple[bool, bool]
+    variants: tuple[tuple[Variant, Quantiles | None], ...]
 
 
 def entries_of(comparison: Comparison, costs: CostTable) -> tuple[Entry, ...]:
@@ -109,6 +138,7 @@ def entries_of(comparison: Comparison, costs: CostTable) -> tuple[Entry, ...]:
                 train=estimate(amounts, costs, phases=TRAIN),
                 inference=None if inference is None else per_sample(inference, inferred / len(runs)),
                 spent=_spent(runs, costs),
+                variants=variants(amounts, runs[0].shapes, inferred / len(runs), costs) if row.substrate == BASELINE[1] else (),
             )
         )
     return tuple(entries)
@@ -116,19 +146,21 @@ def entries_of(comparison: Comparison, costs: CostTable) -> tuple[Entry, ...]:
 
 def versus(entry: Entry, other: Entry) -> Versus:
     """`entry` held against `other`."""
-    mine, theirs = _by_seed(entry.runs), _by_seed(other.runs)
-    common = sorted(set(mine) & set(theirs))
-    error = paired_difference([mine[key] for key in common], [theirs[key] for key in common]) if common else None
-    gap = abs(entry.row.test_error_mean - other.row.test_error_mean)
+    pair, mine, theirs = pair_up(_by_place(entry.runs), _by_place(other.runs))
+    rows = entry.test_rows
+    resolution = 1.0 / rows if rows and entry.row.metric == "error" else 0.0
+    error = paired_difference(mine, theirs, resolution=resolution) if mine else None
     both = None if entry.inference is None or other.inference is None else ratio(entry.inference, other.inference)
     return Versus(
         other=other.label,
         error=error,
-        equal=gap <= max(entry.row.test_error_std or 0.0, other.row.test_error_std or 0.0),
+        pair=pair,
+        standing="not told apart" if error is None else error.standing(),
         train=ratio(entry.train, other.train),
         inference=both,
         partial_train=(not entry.train.complete, not other.train.complete),
         partial_inference=(_partial(entry.inference), _partial(other.inference)),
+        variants=tuple((one, None if entry.inference is None else ratio(entry.inference, one.energy)) for one in other.variants),
     )
 
 
@@ -244,10 +276,10 @@ def _spent(runs: Sequence[RunRecord], costs: CostTable) -> Floats | None:
     return cumulative(increments, keys, costs, phases=TRAIN)
 
 
-def _by_seed(runs: Sequence[RunRecord]) -> dict[tuple[str, int, int], float]:
-    """Test error by data, split and seed; the mean over the chips of one seed."""
-    found: dict[tuple[str, int, int], list[float]] = {}
+def _by_place(runs: Sequence[RunRecord]) -> dict[tuple[int, int], list[float]]:
+    """Test errors of the chips by split and seed."""
+    found: dict[tuple[int, int], list[float]] = {}
     for run in runs:
         if math.isfinite(run.test_error):
-            found.setdefault(run.pairing, []).append(run.test_error)
-    return {key: math.fsum(values) / len(values) for key, values in found.items()}
+            found.setdefault(run.place, []).append(run.test_error)
+    return found

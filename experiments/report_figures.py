@@ -9,7 +9,7 @@ import numpy as np
 from inmaterio.devices.costs import BOUNDARIES
 from inmaterio.experiments.energy import EnergyEstimate
 from inmaterio.experiments.energy_plots import Bar, Range, ranges_svg, stacked_svg, tornado_svg
-from inmaterio.experiments.plots import Curve, Look, curves_svg, engineering, swatch_svg
+from inmaterio.experiments.plots import HATCHES, Curve, Look, curves_svg, engineering, swatch_svg
 from inmaterio.experiments.report_entries import Entry
 
 PARTS_SHOWN = 12
@@ -37,7 +37,7 @@ def learning_panels(entries: Sequence[Entry], name: str) -> list[Panel]:
     first = entries[0]
     percent = first.row.metric == "error"
     chance = next((entry.row.chance_error for entry in entries if entry.row.chance_error is not None), None)
-    y_label = "training error" if percent else f"training {first.row.metric}"
+    y_label = f"{'error' if percent else first.row.metric} on TRAINING rows"
     panels = []
     for key, x_label, unit, kind, without in (
         ("epoch", "epochs", "", "linear", "No curve"),
@@ -112,11 +112,20 @@ def component_looks(entries: Sequence[Entry]) -> dict[str, Look]:
             for part, share in component_shares(energy).items():
                 weight[part] = max(weight.get(part, 0.0), share)
     ranked = sorted(weight, key=lambda part: (-weight[part], part))
-    slots = (1, 5, 3, 2, 6, 4)
-    looks = {part: Look(slots[i % len(slots)], i // len(slots)) for i, part in enumerate(ranked[:PARTS_SHOWN])}
+    looks = {part: _part_look(i) for i, part in enumerate(ranked[:PARTS_SHOWN])}
     if len(ranked) > PARTS_SHOWN:
         looks["other"] = Look(7)
     return looks
+
+
+PART_COLOURS = (1, 5, 3, 10, 6, 12, 4, 8, 9, 2, 11, 13)
+PART_HATCHES = (0, 1, 3, 5, 7, 1, 0, 1, 3, 7, 5, 0)
+"""Colour slot and hatch of each part: no two share a colour, and colours that are near each other differ in hatch."""
+
+
+def _part_look(place: int) -> Look:
+    slot = PART_COLOURS[place]
+    return Look(slot, (PART_HATCHES[place] - slot) % len(HATCHES))
 
 
 def component_shares(energy: EnergyEstimate | None) -> dict[str, float]:

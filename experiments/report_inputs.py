@@ -1,5 +1,6 @@
 """What a report is made from: ``comparison.json`` and run directories, checked before anything is drawn."""
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inmaterio.devices.validation import InputError
-from inmaterio.experiments.configuration import RunConfig, load_config
+from inmaterio.experiments.configuration import DataConfig, RunConfig, TrainingConfig, load_config
 from inmaterio.experiments.run_directory import CURVES, fingerprint
+from inmaterio.experiments.summary import evaluated_rows
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +50,10 @@ class RunRecord:
     probe_epochs : ndarray, shape (probes,)
     cosines : mapping of str to ndarray, each (probes,)
         By layer.
+    shapes : mapping of str to tuple of int
+        Of the parameters, as far as their values are in the directory.
+    evaluated_rows : int or None
+        Rows behind `test_error`; None where the data are not at hand to count them.
     """
 
     folder: Path
@@ -65,11 +71,13 @@ class RunRecord:
     events: Floats
     probe_epochs: Floats
     cosines: Mapping[str, Floats]
+    shapes: Mapping[str, tuple[int, ...]]
+    evaluated_rows: int | None
 
     @property
-    def pairing(self) -> tuple[str, int, int]:
-        """What a paired difference holds fixed apart from the chip: data, split, seed."""
-        return self.config.data.name, self.config.data.split_seed, self.config.seed
+    def place(self) -> tuple[int, int]:
+        """What a paired difference holds fixed apart from the chip: split, seed."""
+        return self.config.data.split_seed, self.config.seed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +148,7 @@ def read_record(folder: Path, beside: Path | None = None) -> RunRecord:
             raise InputError(f"{folder} is not a run directory or is damaged: {name} is missing")
     config = load_config(folder / "config.toml")
     try:
-        data, attributes = _read_arrays(folder / "run.nc")
+        data, attributes, shapes = _read_arrays(folder / "run.nc")
         curves = {name: data[name].astype(np.float64) for name in ("epoch", *CURVES)}
         rows = tuple(zip(*(_texts(data[name]) for name in ("phase", "role", "component", "event")), strict=True))
         layers = _texts(data["layer"])
@@ -161,6 +169,8 @@ def read_record(folder: Path, beside: Path | None = None) -> RunRecord:
             events=data["events"].astype(np.float64),
             probe_epochs=data["probe_epoch"].astype(np.float64),
             cosines={layer: cosine[:, i] for i, layer in enumerate(layers)},
+            shapes=shapes,
+            evaluated_rows=_evaluated_rows(config.data, config.training.evaluate_on),
         )
     except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()
@@ -174,17 +184,24 @@ def read_record(folder: Path, beside: Path | None = None) -> RunRecord:
     return record
 
 
-def _read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Variables and attributes of a run, without its parameters: ten times faster than building an `xarray.Dataset`."""
+def _read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Variables and attributes of a run, and shapes of its parameters: ten times faster than an `xarray.Dataset`."""
     import h5py
 
+    asked, kept = "requested_", ("requested_", "read_back_")
     with h5py.File(path, "r") as file:
-        data = {name: np.asarray(item[()]) for name, item in file.items() if not name.startswith(("requested_", "read_back_"))}
+        data = {name: np.asarray(item[()]) for name, item in file.items() if not name.startswith(kept)}
+        shapes = {name.removeprefix(asked): tuple(item.shape) for name, item in file.items() if name.startswith(asked)}
         attributes = {
             name: value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
             for name, value in file.attrs.items()
         }
-    return data, attributes
+    return data, attributes, shapes
+
+
+@functools.lru_cache(maxsize=64)
+def _evaluated_rows(data: DataConfig, evaluate_on: str) -> int | None:
+    return evaluated_rows(RunConfig(data=data, training=TrainingConfig(evaluate_on=evaluate_on)))
 
 
 def _texts(values: NDArray[Any]) -> tuple[str, ...]:

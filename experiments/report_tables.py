@@ -5,6 +5,7 @@ from typing import Any
 
 from inmaterio.devices.costs import BOUNDARIES, Cost, CostTable
 from inmaterio.experiments.energy import EnergyEstimate
+from inmaterio.experiments.metrics import DECIDING_PAIRS
 from inmaterio.experiments.plots import engineering
 from inmaterio.experiments.report_entries import Entry, find_baseline, find_readout, versus
 from inmaterio.experiments.report_text import (
@@ -16,7 +17,9 @@ from inmaterio.experiments.report_text import (
     joules,
     joules_range,
     points,
+    range_text,
     spread_text,
+    standing_text,
 )
 
 
@@ -39,10 +42,16 @@ def result_line(entry: Entry, entries: Sequence[Entry], layers: Sequence[str]) -
         "loss": row.loss,
         "rows": row.extra.get("evaluated_on", "test"),
         "error": spread_text(row.test_error_mean, row.test_error_std, len(entry.runs), row.metric),
+        "wilson": range_text(entry.wilson, row.metric),
+        "test_rows": entry.test_rows,
         "against": [_difference(entry, other) for other in (find_baseline(entry, entries), find_readout(entry, entries))],
         "cosine": ["–" if row.cosine.get(layer) is None else f"{row.cosine[layer]:.3f}" for layer in layers],
         "residual": "–" if row.residual_max is None else f"{row.residual_max:.2g}",
         "unsettled": f"{100 * row.unsettled_fraction:.2g} %" if row.unsettled_fraction else "",
+        "tried": row.extra.get("rates_tried"),
+        "at_edge": row.extra.get("rate_at_edge") is True,
+        "variants": [(one.label, joules(one.energy.total), joules_range(one.energy.total)) for one in entry.variants],
+        "batch": entry.variants[0].batch if entry.variants else None,
         "rate": "–" if row.rate_factor is None else f"{row.rate_factor:g}",
         "seeds": row.seeds,
         "chips": row.chips,
@@ -61,12 +70,17 @@ def result_line(entry: Entry, entries: Sequence[Entry], layers: Sequence[str]) -
 def _difference(entry: Entry, other: Entry | None) -> dict[str, str] | None:
     if other is None or other is entry:
         return None
-    gap = versus(entry, other).error
+    held = versus(entry, other)
+    gap = held.error
     if gap is None:
         return {"estimate": "no common seed", "interval": "", "verdict": ""}
-    verdict = "" if not gap.decides else "worse" if gap.estimate > 0 else "better"
     metric = entry.row.metric
-    return {"estimate": points(gap.estimate, metric), "interval": interval_text(gap, metric), "verdict": verdict}
+    pairs = f"{gap.count} {held.pair}{'' if gap.count == 1 else 's'}"
+    return {
+        "estimate": points(gap.estimate, metric),
+        "interval": f"{interval_text(gap, metric)}, {pairs}" if gap.count >= DECIDING_PAIRS else interval_text(gap, metric),
+        "verdict": standing_text(gap, held.pair),
+    }
 
 
 def energy_line(entry: Entry) -> dict[str, Any]:
@@ -156,19 +170,21 @@ def run_line(entry: Entry) -> dict[str, Any]:
     return {"label": entry.label, "control": entry.row.control, "substrate": entry.row.substrate, "folders": folders}
 
 
-def tuning_line(line: Mapping[str, Any], metric: str) -> dict[str, str]:
+def tuning_line(line: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """What a grid of rates found."""
 
     def error(value: Any) -> str:
         return error_text(value, metric) if isinstance(value, (int, float)) else "failed"
 
-    tried = [one for one in line.get("tried") or [line] if isinstance(one, Mapping)]
+    tried = [one for one in line.get("tried") or () if isinstance(one, Mapping)]
     return {
         "rule": str(line.get("rule", "–")),
         "substrate": str(line.get("substrate", "–")),
         "chosen": plain(line.get("rate_factor")),
         "error": error(line.get("validation_error")),
-        "tried": "; ".join(f"{plain(one.get('rate_factor'))}: {error(one.get('validation_error'))}" for one in tried),
+        "tried": "; ".join(f"{plain(one.get('rate_factor'))}: {error(one.get('validation_error'))}" for one in tried)
+        or "not kept",
+        "edge": line.get("at_edge") is True,
         "origin": "kept from before" if line.get("reused") else "found now",
     }
 

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 
 from inmaterio.devices.costs import Cost
+from inmaterio.experiments.digital_inference import INT8_NOTE, Variant
 from inmaterio.experiments.energy import Quantiles
-from inmaterio.experiments.metrics import Interval
+from inmaterio.experiments.metrics import DECIDING_PAIRS, EQUAL_MARGIN, Interval
 from inmaterio.experiments.plots import engineering
 from inmaterio.experiments.report_entries import Entry, Versus, find_baseline, find_readout, versus
 
@@ -42,6 +43,25 @@ def interval_text(interval: Interval, metric: str) -> str:
     if interval.low is None or interval.high is None:
         return "one pair: no interval"
     return f"{points(interval.low, metric)} to {points(interval.high, metric)}"
+
+
+def margin_text(metric: str) -> str:
+    """The margin within which two errors count as equal."""
+    return f"{100 * EQUAL_MARGIN:g} percentage point" if metric == "error" else f"{EQUAL_MARGIN:g} {metric}"
+
+
+def standing_text(gap: Interval, pair: str) -> str:
+    """What an interval says, in the words of a table; and why, where pairs are too few."""
+    if gap.count < DECIDING_PAIRS:
+        return f"{gap.count} {pair}{'' if gap.count == 1 else 's'}: decides nothing"
+    return gap.standing()
+
+
+def range_text(interval: Interval | None, metric: str) -> str:
+    """``0.75 to 3.19 %``; empty where there is no interval."""
+    if interval is None or interval.low is None or interval.high is None:
+        return ""
+    return f"{100 * interval.low:.2f} to {error_text(interval.high, metric)}"
 
 
 def joules(figure: Quantiles | None) -> str:
@@ -112,10 +132,38 @@ def energy_sentence(
 
 
 def accuracy_text(entry: Entry, other: Entry, against: Versus) -> str:
-    """Whether the two stand at equal accuracy, with both errors."""
+    """How the errors of the two stand, in the words used everywhere on a page, with both errors."""
     metric = entry.row.metric
     pair = f"{error_text(entry.row.test_error_mean, metric)} against {error_text(other.row.test_error_mean, metric)} error"
-    return f"at equal accuracy within the spread ({pair})" if against.equal else f"not at equal accuracy ({pair})"
+    words = {
+        "equal": f"at equal accuracy within {margin_text(metric)}",
+        "worse": "at worse accuracy",
+        "better": "at better accuracy",
+    }
+    return f"{words.get(against.standing, 'accuracy not told apart')} ({pair})"
+
+
+def variants_sentence(name: str, against: Versus, other: str) -> tuple[str, str]:
+    """An inference held against the best and the worst way to run the digital one: (the sentence, the verdict)."""
+    ends = _extremes(against)
+    if ends is None:
+        return "", ""
+    (best, least), (worst, most) = ends
+    parts = [
+        f"{times(figure.P50)} times (P10–P90: {times(figure.P10)} to {times(figure.P90)}) that of {other} in {words}, "
+        f"{variant.label}"
+        for words, variant, figure in (("its best case", best, least), ("its worst", worst, most))
+    ]
+    note = f" int8 is {INT8_NOTE}." if "int8" in (best.precision, worst.precision) else ""
+    found = [verdict(figure, against.partial_inference) for figure in (least, most)]
+    said = [f"{name.lower()} {one}" if one in ("loses", "wins") else "no verdict" for one in found]
+    told = f"Against its best case {said[0]}, against its worst {said[1]}."
+    return f"{'; '.join(parts)}.{note}", told
+
+
+def batch_sentence(batch: float) -> str:
+    """What batch hides in a figure per row."""
+    return f"The figure of the run reads the weights once per {batch:g} rows." if batch != 1 else ""
 
 
 def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, str]]]]:
@@ -127,20 +175,25 @@ def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, s
         row, topics = entry.row, []
         base, readout = find_baseline(entry, entries), find_readout(entry, entries)
         error = [spread_text(row.test_error_mean, row.test_error_std, len(entry.runs), row.metric) + "."]
+        if rows_range := range_text(entry.wilson, row.metric):
+            error.append(f"The {entry.test_rows} test rows alone leave {rows_range} (95 %).")
         for other in (base, readout):
-            gap = None if other is None else versus(entry, other).error
-            if other is not None and gap is not None:
-                error.append(_difference_sentence(gap, row.metric, other.label))
+            held = None if other is None else versus(entry, other)
+            if other is not None and held is not None and held.error is not None:
+                error.append(_difference_sentence(held, held.error, row.metric, other.label))
         topics.append(("Test error", " ".join(error), ""))
         if base is not None:
             against = versus(entry, base)
             accuracy = accuracy_text(entry, base, against)
             name = entry.label if entry.digital else "Analog"
-            for topic, ratio, partial in (
-                ("Training energy", against.train, against.partial_train),
-                ("Inference energy", against.inference, against.partial_inference),
-            ):
-                topics.append((topic, *energy_sentence(name, ratio, base.label, accuracy, partial)))
+            topics.append(("Training energy", *energy_sentence(name, against.train, base.label, accuracy, against.partial_train)))
+            said, told = energy_sentence(name, against.inference, base.label, accuracy, against.partial_inference)
+            if base.variants:
+                said = f"As run: {said} {batch_sentence(base.variants[0].batch)}".strip()
+            topics.append(("Inference energy", said, told))
+            said, told = variants_sentence(name, against, base.label)
+            if said:
+                topics.append(("Inference, other ways to run the digital network", said, told))
         if row.unsettled_fraction:
             share = f"{100 * row.unsettled_fraction:.2g} %"
             sentence = f"{share} of the free phases of the last epoch ended above the residual that counts as settled."
@@ -150,32 +203,76 @@ def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, s
 
 
 def headlines(entries: Sequence[Entry]) -> list[str]:
-    """One sentence for training and one for inference: in how many lines analog loses to the digital baseline, or wins."""
+    """Sentences for training, inference and accuracy: in how many lines analog loses to the digital baseline, or wins."""
     analog = [entry for entry in entries if not entry.row.control and not entry.digital]
     pairs = [(entry, find_baseline(entry, entries)) for entry in analog]
     held = [versus(entry, base) for entry, base in pairs if base is not None]
     if not held:
         return []
-    sentences = []
-    for scope, found in (
+    scopes = [
         ("Energy of training", [verdict(one.train, one.partial_train) for one in held]),
-        ("Energy of inference", [verdict(one.inference, one.partial_inference) for one in held]),
-    ):
+        ("Energy of inference, as run", [verdict(one.inference, one.partial_inference) for one in held]),
+    ]
+    extremes = [_extremes(one) for one in held]
+    for place, words in enumerate(("best", "worst")):
+        sides = [(ends[place], one.partial_inference) for ends, one in zip(extremes, held, strict=True) if ends is not None]
+        if len(sides) == len(held):
+            label = " or ".join(dict.fromkeys(side[0].label for side, _ in sides))
+            scope = f"Energy of inference, baseline in its {words} case ({label})"
+            scopes.append((scope, [verdict(side[1], partial) for side, partial in sides]))
+    sentences = []
+    for scope, found in scopes:
         parts = [f"analog loses to the digital baseline in {found.count('loses')} of {len(held)} lines"]
         parts.append(f"wins in {found.count('wins')}")
         parts += [f"no verdict in {found.count('undecided')}"] if "undecided" in found else []
         parts += [f"{NO_FIGURE} in {found.count(NO_FIGURE)}"] if NO_FIGURE in found else []
         sentences.append(f"{scope}: {', '.join(parts)}.")
-    equal = sum(one.equal for one in held)
-    sentences.append(f"Equal accuracy within the spread holds in {equal} of {len(held)}.")
+    if any("int8" in ends[0][0].precision for ends in extremes if ends is not None):
+        sentences.append(f"The int8 baseline is {INT8_NOTE}.")
+    metric = analog[0].row.metric
+    counts = [(name, sum(one.standing == name for one in held)) for name in ("equal", "better", "worse", "not told apart")]
+    told = ", ".join(f"{name} in {count}" for name, count in counts if count)
+    sentences.append(f"Accuracy against the baseline (equal: within {margin_text(metric)}): {told} of {len(held)}.")
+    return sentences + resting_sentences(analog)
+
+
+def _extremes(held: Versus) -> tuple[tuple[Variant, Quantiles], tuple[Variant, Quantiles]] | None:
+    """The digital variant that costs least, and that which costs most, each with the ratio to it."""
+    ratios = [(variant, figure) for variant, figure in held.variants if figure is not None]
+    if len(ratios) < 2:
+        return None
+    return max(ratios, key=lambda one: one[1].P50), min(ratios, key=lambda one: one[1].P50)
+
+
+def resting_sentences(analog: Sequence[Entry]) -> list[str]:
+    """On which single constant the analog totals rest, where one dominates them, and how wide its range is."""
+    resting: dict[Cost, dict[str, int]] = {}
+    for scope, energies in (("training", [one.train for one in analog]), ("inference", [one.inference for one in analog])):
+        for energy in energies:
+            cost = None if energy is None else energy.rests_on
+            if cost is not None:
+                counts = resting.setdefault(cost, {})
+                counts[scope] = counts.get(scope, 0) + 1
+    sentences = []
+    for cost, counts in resting.items():
+        where = " and ".join(f"of {scope} in {count} of {len(analog)} lines" for scope, count in counts.items())
+        marks = f", {cost.status}" if cost.marked else ""
+        sentences.append(
+            f"The analog total {where} rests on one constant: {cost.quantity}; {cost_text(cost.low, cost)} to "
+            f"{cost_text(cost.high, cost)}, a {times(cost.high / cost.low)}-fold range{marks}."
+        )
     return sentences
 
 
-def _difference_sentence(gap: Interval, metric: str, other: str) -> str:
+def _difference_sentence(held: Versus, gap: Interval, metric: str, other: str) -> str:
     size = f"{points(gap.estimate, metric)} {points_unit(metric)}"
-    if gap.low is None or gap.high is None:
-        return f"Against {other}: {size} from one pair, which decides nothing."
-    interval = f"95 % interval {interval_text(gap, metric)}, {gap.count} pairs"
-    if not gap.decides:
-        return f"Not told apart from {other}: {size} ({interval})."
-    return f"{'Worse' if gap.estimate > 0 else 'Better'} than {other}: {size} ({interval})."
+    pairs = f"{gap.count} {held.pair}{'' if gap.count == 1 else 's'}"
+    if gap.count < DECIDING_PAIRS:
+        return f"Against {other}: {size} from {pairs}, which decide{'s' if gap.count == 1 else ''} nothing."
+    interval = f"95 % interval {interval_text(gap, metric)}, pairs are {pairs}"
+    words = {
+        "equal": f"Equal to {other} within {margin_text(metric)}",
+        "worse": f"Worse than {other}",
+        "better": f"Better than {other}",
+    }
+    return f"{words.get(held.standing, f'Not told apart from {other}')}: {size} ({interval})."

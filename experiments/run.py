@@ -19,11 +19,16 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.assembly import Parts, assemble
 from inmaterio.experiments.checkpoint import flatten_record, load_tree, rebuild_record, save_tree
-from inmaterio.experiments.configuration import RunConfig, to_toml
+from inmaterio.experiments.configuration import RunConfig, located, to_toml
+from inmaterio.experiments.memory import show_widths
+from inmaterio.experiments.registry import check_settings
 from inmaterio.experiments.run_directory import (
     build_dataset,
+    check_files,
     check_finished,
+    digests,
     fingerprint,
+    keep_own_files,
     locked,
     partial_folder,
     read_run,
@@ -86,17 +91,30 @@ def run(config: RunConfig, out_root: Path, *, progress: Progress | None = None) 
     Raises
     ------
     InputError
-        When the configuration cannot be run, a settling fails or a nudge runs away (the last checkpoint stays), or a
-        directory in the way is damaged or another run's (nothing is overwritten).
+        When the configuration cannot be run or does not fit into memory, a settling fails or a nudge runs away (the last
+        checkpoint stays), or a directory in the way is damaged or another run's (nothing is overwritten).
     """
     out_root = Path(out_root)
     name = config_hash(config)
-    folder, partial = out_root / name, partial_folder(out_root, name)
+    folder = out_root / name
     if folder.exists():
-        check_finished(folder, config, name)
+        check_finished(folder, name)
         return folder
     # Assembled first: a configuration that cannot be run leaves nothing behind.
+    check_settings(config)
     parts = assemble(config)
+    try:
+        return _train(parts, out_root, name, progress)
+    except MemoryError:
+        widths = [parts.dataset.features, *config.substrate.hidden, parts.dataset.outputs]
+        raise InputError(
+            f"not enough memory for {show_widths(widths)} with batches of {config.training.batch_size} rows"
+        ) from None
+
+
+def _train(parts: Parts, out_root: Path, name: str, progress: Progress | None) -> Path:
+    """Do a run that stands ready, from its checkpoint on where there is one."""
+    config, folder, partial = parts.config, out_root / name, partial_folder(out_root, name)
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -105,6 +123,9 @@ def run(config: RunConfig, out_root: Path, *, progress: Progress | None = None) 
         if folder.exists():  # another process has done it meanwhile
             shutil.rmtree(partial)
             return folder
+        kept = keep_own_files(config, partial)
+        if config_hash(located(kept, partial)) != name:
+            raise InputError("a file that the configuration names changed while the run began; start it again")
         began = time.perf_counter()
         course = resume(parts, partial, name, log) or begin(parts)
         waited = course.seconds
@@ -115,7 +136,7 @@ def run(config: RunConfig, out_root: Path, *, progress: Progress | None = None) 
             log.info("epoch %d of %d: %s", course.epoch, config.training.epochs, course.history[-1])
             if progress is not None:
                 progress(course.epoch, config.training.epochs)
-        _write(parts, course, partial, name)
+        _write(parts, course, partial, name, kept)
         log.info("done in %.3f s of wall time", waited + time.perf_counter() - began)
     for left in (*partial.glob(".*"),):  # the lock, and halves of files whose writing was killed
         left.unlink()
@@ -124,13 +145,17 @@ def run(config: RunConfig, out_root: Path, *, progress: Progress | None = None) 
     return folder
 
 
-def _write(parts: Parts, course: Course, partial: Path, name: str) -> None:
-    """Judge, and write everything but the log."""
-    config, seed = parts.config, Key(parts.config.seed)
-    scalars = {**conclude(parts, course), "hash": name, "configuration_sha256": fingerprint(config)}
+def _write(parts: Parts, course: Course, partial: Path, name: str, kept: RunConfig) -> None:
+    """Judge, and write everything but the log; `kept` is the configuration as the directory shall hold it."""
+    seed = Key(parts.config.seed)
+    scalars = {**conclude(parts, course), "hash": name, "configuration_sha256": fingerprint(kept)}
+    scalars["substrate"] = kept.substrate.name
     with parts.ledger.phase("evaluate"):
         read_back = parts.chip.read_back(key=seed.at("read back")) if "ReadBack" in parts.chip.capabilities else {}
     course.ledgers[-1] = parts.ledger.to_records()
+    snapshots = {role: substrate.snapshot() for role, substrate in parts.substrates.items()}
+    save_tree(partial / "state.npz", {"hash": name, "substrates": snapshots, "rule": flatten_record(course.state)})
+    scalars["files_sha256"] = digests(partial)
     dataset = build_dataset(
         course.history,
         course.ledgers,
@@ -140,10 +165,8 @@ def _write(parts: Parts, course: Course, partial: Path, name: str) -> None:
         read_back,
         scalars,
     )
-    (partial / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    (partial / "config.toml").write_text(to_toml(kept), encoding="utf-8")
     write_dataset(dataset, partial)
-    snapshots = {role: substrate.snapshot() for role, substrate in parts.substrates.items()}
-    save_tree(partial / "state.npz", {"hash": name, "substrates": snapshots, "rule": flatten_record(course.state)})
 
 
 @contextlib.contextmanager
@@ -244,6 +267,8 @@ def load_run(folder: Path) -> LoadedRun:
         When the directory is missing, damaged, or its files are not of one run.
     """
     config, dataset = read_run(folder)
+    config = located(config, Path(folder))
+    check_files(folder, dataset.attrs)
     tree = load_tree(Path(folder) / "state.npz")
     parts = assemble(config)
     try:

@@ -1,22 +1,28 @@
 """The directory of a run: what is in it, and how it comes to be there whole or not at all.
 
 ``OUT/<hash>/`` holds ``config.toml`` (complete: it can be run again), ``run.nc`` (see `build_dataset`), ``state.npz`` (the
-trained chip and rule, for `load_run`) and ``log.txt``. While a run is under way its files stand in ``OUT/.<hash>.partial``
-with a ``checkpoint.npz``; at the end that folder is renamed.
+trained chip and rule, for `load_run`), ``log.txt``, and a copy of each file of the user that ``config.toml`` names, such as
+``my_rule.py``, so that it can be run again from anywhere. ``run.nc`` keeps the digests of ``state.npz`` and of these copies.
+While a run is under way its files stand in ``OUT/.<hash>.partial`` with a ``checkpoint.npz``; at the end that folder is
+renamed.
 """
 
 import contextlib
 import functools
 import hashlib
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inmaterio.devices.validation import InputError
-from inmaterio.experiments.configuration import RunConfig, load_config, to_toml
+from inmaterio.experiments.configuration import RunConfig, load_config, to_toml, with_names
+from inmaterio.experiments.own_files import own_file, read_own
+from inmaterio.experiments.run_hash import data_folder, file_digest
 from inmaterio.simulators.capabilities import Array, Parameter
 
 CURVES: Mapping[str, tuple[str, str]] = {
@@ -145,6 +151,59 @@ def _nan(value: float | None) -> float:
     return np.nan if value is None else value
 
 
+def keep_own_files(config: RunConfig, folder: Path) -> RunConfig:
+    """Copy the files of the user that a configuration names into a folder.
+
+    Returns
+    -------
+    RunConfig
+        Naming the copies, relative to the folder, and a folder of data by its whole path.
+
+    Raises
+    ------
+    InputError
+        When a file cannot be read.
+    """
+    kept: dict[str, bytes] = {}
+
+    def copy(name: str) -> str:
+        place = own_file(name)
+        if place is None:
+            return name
+        content, target = read_own(place[0]), place[0].name
+        if kept.setdefault(target, content) != content:  # another file of this name
+            target = f"{place[0].stem}-{hashlib.sha256(content).hexdigest()[:8]}.py"
+        kept[target] = content
+        (folder / target).write_bytes(content)
+        return f"{target}:{place[1]}"
+
+    named, data = with_names(config, copy), data_folder(config)
+    return named if data is None else replace(named, data=replace(named.data, name=f"idx:{data}"))
+
+
+def digests(folder: Path) -> str:
+    """SHA-256 of the files of a run that ``run.nc`` vouches for, as JSON by name."""
+    return json.dumps({file.name: file_digest(file) for file in sorted([folder / "state.npz", *folder.glob("*.py")])})
+
+
+def check_files(folder: Path, scalars: Mapping[str, Any]) -> None:
+    """Make sure that the files beside ``run.nc`` are those that were written with it.
+
+    Raises
+    ------
+    InputError
+        When one is missing or another.
+    """
+    for name, digest in json.loads(str(scalars.get("files_sha256", "{}"))).items():
+        file = Path(folder) / name
+        if not file.is_file():
+            raise InputError(f"{folder} is damaged: {name} is missing; move it away to run it again")
+        if file_digest(file) != digest:
+            raise InputError(
+                f"{folder} is damaged: {name} is not as it was written (its SHA-256 differs); move it away to run it again"
+            )
+
+
 def fingerprint(config: RunConfig) -> str:
     """SHA-256 of a configuration as it stands in ``config.toml``."""
     return hashlib.sha256(to_toml(config).encode()).hexdigest()
@@ -211,16 +270,15 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def check_finished(folder: Path, config: RunConfig, name: str) -> None:
-    """Make sure that a folder that is in the way is this very run.
+def check_finished(folder: Path, name: str) -> None:
+    """Make sure that a folder that is in the way is the run of this name, whole.
 
     Raises
     ------
     InputError
         When it is damaged or another run's; nothing in it is touched.
     """
-    kept, scalars = read_scalars(folder)
-    if kept != config or scalars.get("hash") != name:
+    scalars = read_scalars(folder)[1]
+    if scalars.get("hash") != name:
         raise InputError(f"{folder} belongs to another configuration; move it away or choose another --out")
-    if not (folder / "state.npz").is_file():
-        raise InputError(f"{folder} is damaged: state.npz is missing; move it away to run it again")
+    check_files(folder, {"files_sha256": '{"state.npz": ""}', **scalars})

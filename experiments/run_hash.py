@@ -5,12 +5,13 @@ import functools
 import hashlib
 import importlib
 import json
-from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from inmaterio.devices.validation import InputError
-from inmaterio.experiments.configuration import RunConfig
+from inmaterio.experiments.configuration import RunConfig, with_names
+from inmaterio.experiments.own_files import own_file, read_own
 
 
 @functools.cache
@@ -31,36 +32,54 @@ def _versions() -> str:
     return " ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "torch"))
 
 
-@functools.lru_cache(maxsize=64)
-def _content(file: Path, modified_ns: int, size: int) -> str:
-    """SHA-256 of a file, taken again when its time or size changes."""
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file, taken again when its time or size changes.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read.
+    """
+    try:
+        about = file.stat()
+        return _digest(file, about.st_mtime_ns, about.st_size)
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from None
+
+
+@functools.lru_cache(maxsize=512)
+def _digest(file: Path, modified_ns: int, size: int) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _user_files(config: RunConfig) -> Iterator[Path]:
-    """Files outside the packages that decide the result: rules and substrates from files, data from a folder."""
-    for name in (config.rule.name, config.substrate.name, *(one.name for one in config.partners.values())):
-        if ".py:" in name:
-            yield Path(name.rpartition(":")[0])
-    kind, _, place = config.data.name.partition(":")
-    folder = Path(place).expanduser()
-    if kind == "idx" and folder.is_dir():
-        yield from (file for file in sorted(folder.iterdir()) if file.is_file())
+def data_folder(config: RunConfig) -> Path | None:
+    """Folder of the data, when they are the user's own files."""
+    kind, colon, place = config.data.name.partition(":")
+    return Path(place).expanduser().resolve() if kind == "idx" and colon else None
+
+
+def _content(name: str) -> str:
+    """A name with the content of its file in place of the file."""
+    place = own_file(name)
+    return name if place is None else f"{hashlib.sha256(read_own(place[0])).hexdigest()}.py:{place[1]}"
 
 
 def config_hash(config: RunConfig) -> str:
     """Name of the directory of a run: everything that decides its bits, in 16 hexadecimal digits.
 
-    SHA-256 over the configuration, the packages' sources, the files of the user that it names, and the versions of
-    numpy, numba and torch: a mended bug never serves old results.
+    SHA-256 over the configuration, the packages' sources, the files of the user that it names (what they hold, not where
+    they are), and the versions of numpy, numba and torch: a mended bug never serves old results.
     """
+    config = with_names(config, _content)
+    folder = data_folder(config)
+    if folder is not None:
+        config = replace(config, data=replace(config.data, name="idx"))
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
     digest.update(sources_digest().encode())
-    for file in _user_files(config):
-        try:
-            digest.update(f"{file.name} {_content(file, file.stat().st_mtime_ns, file.stat().st_size)}".encode())
-        except OSError as error:
-            raise InputError(f"cannot read {file}: {error.strerror}") from None
+    if folder is not None and folder.is_dir():
+        for file in sorted(folder.iterdir()):
+            if file.is_file():
+                digest.update(f"{file.name} {file_digest(file)}".encode())
     digest.update(_versions().encode())
     return digest.hexdigest()[:16]

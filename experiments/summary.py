@@ -9,9 +9,13 @@ import numpy as np
 
 from inmaterio.devices.costs import CostTable
 from inmaterio.devices.ledger import Ledger
-from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY, Plan
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.configuration import RunConfig
+from inmaterio.experiments.controls import BASELINE, BP_FEEDFORWARD, READOUT_ONLY, Plan
+from inmaterio.experiments.data import load_data, split
+from inmaterio.experiments.digital_inference import variants
 from inmaterio.experiments.energy import EnergyEstimate, estimate, per_sample
-from inmaterio.experiments.metrics import paired_difference, spread
+from inmaterio.experiments.metrics import EQUAL_MARGIN, pair_up, paired_difference, spread, wilson_interval
 from inmaterio.experiments.run_directory import read_run
 
 Row = dict[str, Any]
@@ -36,6 +40,21 @@ def mean_ledger(ledgers: Sequence[Ledger]) -> Ledger:
     return Ledger(events)
 
 
+def evaluated_rows(config: RunConfig) -> int | None:
+    """How many rows a run ends on, from its configuration; None where the data are not at hand."""
+    try:
+        parts = split(
+            load_data(config.data.name),
+            split_seed=config.data.split_seed,
+            validation_fraction=config.data.validation_fraction,
+            train_limit=config.data.train_limit,
+            test_limit=config.data.test_limit,
+        )
+    except InputError:
+        return None
+    return len(parts.test if config.training.evaluate_on == "test" else parts.validation)
+
+
 def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor: float) -> Row:
     """One row: see `inmaterio.experiments.compare.compare` for its keys.
 
@@ -52,6 +71,11 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
     samples = float(np.mean([ledger.total("sample", "infer") for ledger in ledgers]))
     inference = estimate(mean, costs, phases=("infer",))
     training = estimate(mean, costs, phases=("train",))
+    rows = evaluated_rows(configs[0])
+    error_rate = str(datasets[0].attrs["metric"]) == "error"
+    test = wilson_interval(errors.mean * rows, rows) if error_rate and rows else None
+    shapes = {name.removeprefix("requested_"): datasets[0][name].shape for name in datasets[0] if name.startswith("requested_")}
+    digital = variants(mean, shapes, samples, costs) if plan.substrate == BASELINE[1] else ()
     splits = sorted({config.data.split_seed for config in configs})
     first = datasets[0].attrs
     return {
@@ -81,6 +105,10 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
         "unsettled_fraction": _mean(datasets, "unsettled_fraction"),
         "energy_partial": not training.complete,
         "energy_inference_J": {"scope": "inference_per_sample", **_points(per_sample(inference, samples) if samples else None)},
+        "test_rows": rows,
+        "wilson": None if test is None else {"low": test.low, "high": test.high},
+        "inference_batch": digital[0].batch if digital else None,
+        "inference_variants_J": {one.label: _points(one.energy) for one in digital},
         "chance_error": _mean(datasets, "chance_error"),
     }
 
@@ -112,12 +140,15 @@ def add_differences(rows: Sequence[Row], places: Sequence[Sequence[tuple[int, in
     ----------
     rows : sequence of dict
         Changed: keys ``difference_bp_feedforward`` and ``difference_readout_only`` (of the same substrate), None for the
-        control itself. Negative: this row errs less.
+        control itself. Negative: this row errs less. With mean, low, high, pairs, pair (what a pair is: ``"split"`` where
+        several splits are in common, else ``"seed"``), decides, standing and margin (see `Interval.standing`).
     places : sequence of sequence of (int, int)
-        Split seed and seed of each run of each row; chips of one pair are averaged first.
+        Split seed and seed of each run of each row: see `pair_up`.
     """
     means = [_by_place(row["errors"], place) for row, place in zip(rows, places, strict=True)]
     for row, own in zip(rows, means, strict=True):
+        # Where rows of test data are counted, no difference is known better than to one of them.
+        resolution = 1.0 / row["test_rows"] if row.get("test_rows") and row.get("metric", "error") == "error" else 0.0
         for control in (BP_FEEDFORWARD, READOUT_ONLY):
             other = next(
                 (
@@ -129,17 +160,28 @@ def add_differences(rows: Sequence[Row], places: Sequence[Sequence[tuple[int, in
                 ),
                 None,
             )
-            row[f"difference_{control.replace('-', '_')}"] = None if other is None else _difference(own, other)
+            row[f"difference_{control.replace('-', '_')}"] = None if other is None else _difference(own, other, resolution)
 
 
-def _by_place(errors: Sequence[float], places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
+def _by_place(errors: Sequence[float], places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[float]]:
     groups: dict[tuple[int, int], list[float]] = {}
     for error, place in zip(errors, places, strict=True):
         groups.setdefault(place, []).append(error)
-    return {place: float(np.mean(group)) for place, group in groups.items()}
+    return groups
 
 
-def _difference(own: Mapping[tuple[int, int], float], other: Mapping[tuple[int, int], float]) -> dict[str, Any]:
-    common = sorted(own.keys() & other.keys())
-    found = paired_difference([own[place] for place in common], [other[place] for place in common])
-    return {"mean": found.estimate, "low": found.low, "high": found.high, "pairs": found.count, "decides": found.decides}
+def _difference(
+    own: Mapping[tuple[int, int], Sequence[float]], other: Mapping[tuple[int, int], Sequence[float]], resolution: float
+) -> dict[str, Any]:
+    pair, mine, theirs = pair_up(own, other)
+    found = paired_difference(mine, theirs, resolution=resolution)
+    return {
+        "mean": found.estimate,
+        "low": found.low,
+        "high": found.high,
+        "pairs": found.count,
+        "pair": pair,
+        "decides": found.decides,
+        "standing": found.standing(),
+        "margin": EQUAL_MARGIN,
+    }

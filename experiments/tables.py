@@ -1,24 +1,35 @@
 """Tables for the terminal."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from inmaterio.experiments.energy import EnergyEstimate
+from inmaterio.experiments.metrics import DECIDING_PAIRS
 from inmaterio.experiments.plots import engineering
 from inmaterio.experiments.registry import Pair
 from inmaterio.learning_rules.contract import SETTLED
 
 NO_FIGURE = "no figure"
 
+NAME_WIDTH = 16
+"""Characters of a name on one line of a narrow terminal: ``equilibrium-`` and ``differentiation)`` fit."""
+
+DIFFERENCES = ("difference_bp_feedforward", "difference_readout_only")
+
 
 def comparison_table(
     rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, width: int = 110
 ) -> tuple[Table, list[str]]:
-    """Rows of a comparison, and the footnotes they need; below 105 characters of `width` ranges take a second line."""
+    """Rows of a comparison, and the footnotes they need; below 105 characters of `width` it takes more lines and no more columns.
+
+    Then cosines go below each other, ranges take a second line, and a name breaks at a hyphen.
+    """
     narrow = width < 105
     budget = "quick: " if settings["quick"] else ""
     counts = (settings["epochs"], len(settings["rate_factors"]), settings["seeds"], settings["chips"])
@@ -27,21 +38,23 @@ def comparison_table(
     table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     layers = list(dict.fromkeys(layer for row in rows for layer in row["cosine"]))
     percent = rows[0]["metric"] == "error"
-    table.add_column("rule", overflow="fold", min_width=15)
+    table.add_column("rule", no_wrap=True)
     table.add_column("error %" if percent else str(rows[0]["metric"]), justify="right", no_wrap=True)
-    table.add_column(f"cosine {' '.join(layer.replace('layer_', '') for layer in layers)}", justify="right", no_wrap=True)
-    for heading in ("residual", "passes", "seconds", f"J P50{chr(10) if narrow else ' '}[P10-P90]"):
+    gap = "\n" if narrow else " "
+    numbers = " ".join(layer.replace("layer_", "") for layer in layers)
+    for heading in (f"cosine{gap}{numbers}", "residual", "passes", "time", f"energy P50{gap}[P10-P90]"):
         table.add_column(heading, justify="right", no_wrap=True)
     for substrate in dict.fromkeys(row["substrate"] for row in rows):
         table.add_row()
         table.add_row(f"[bold]{escape(substrate)}[/]")
         for row in rows:
             if row["substrate"] == substrate:
-                table.add_row(*_cells(row, layers, 100.0 if percent else 1.0, "\n" if narrow else " "))
-    notes = [
-        "Rules in brackets are controls. Error: mean ± standard deviation over runs, test rows.",
+                table.add_row(*(Text(cell) for cell in _cells(row, layers, 100.0 if percent else 1.0, gap)))
+    notes = ["Rules in brackets are controls. Error: mean ± standard deviation over runs, test rows."]
+    notes += _test_rows_notes(rows)
+    notes += [
         "Cosine: to the exact gradient, per layer, mean over probes and runs. Residual: largest of the last epoch.",
-        "Passes, modelled seconds and joules (boundary: system) are of training one model; the report has their sources.",
+        "Passes, modelled time and energy (boundary: system) are of training one model; the report has their sources.",
     ]
     if any(row["unsettled_fraction"] for row in rows):
         notes.append(f"! some free phases of the last epoch ended with a residual above {SETTLED:g}: not settled.")
@@ -49,34 +62,64 @@ def comparison_table(
         notes.append("* partial: some events have no price.")
     if any(row["rate_at_edge"] for row in rows):
         edge = ", ".join(f"{row['rule']} on {row['substrate']}" for row in rows if row["rate_at_edge"])
-        notes.append(f"The best rate lies at the edge of the grid, so a better one may lie outside: {edge}.")
+        notes.append(f"The best rate lies at the edge of the rates tried, so a better one may lie beyond: {edge}.")
     return table, notes + [note[0].upper() + note[1:] + "." for note in settings["notes"]]
+
+
+def _test_rows_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What differences rest on, and how far the test rows can tell."""
+    notes = []
+    pairs = {found["pair"] for row in rows for name in DIFFERENCES if (found := row.get(name)) and "pair" in found}
+    if pairs:
+        one = pairs == {"seed"}
+        cover = "seeds on one split, not the choice of test rows" if one else "splits, averaged over seeds and chips"
+        notes.append(f"Intervals of differences (in the report) cover {cover}; fewer than {DECIDING_PAIRS} pairs decide nothing.")
+    best = min((row for row in rows if row.get("wilson")), key=lambda row: row["test_error_mean"], default=None)
+    if best is not None:
+        low, high = 100 * best["wilson"]["low"], 100 * best["wilson"]["high"]
+        notes.append(
+            f"{best['test_rows']} test rows alone leave {low:.2f} to {high:.2f} % (95 %) around "
+            f"{100 * best['test_error_mean']:.2f} %, the smallest error here."
+        )
+    return notes
 
 
 def _cells(row: Mapping[str, Any], layers: Sequence[str], scale: float, gap: str) -> list[str]:
     spread = "" if row["test_error_std"] is None else f" ±{scale * row['test_error_std']:.2f}"
     low, middle, high = (row["energy_J"][point] for point in ("P10", "P50", "P90"))
     mark = "*" if row["energy_partial"] else ""
+    name = f"({row['rule']})" if row["control"] else str(row["rule"])
     return [
-        f"  ({row['rule']})" if row["control"] else f"  {row['rule']}",
+        "\n".join(f"  {line}" for line in (broken(name) if gap == "\n" else [name])),
         f"{scale * row['test_error_mean']:.2f}{spread}",
         " ".join(number(row["cosine"].get(layer)) for layer in layers),
         f"{row['residual_max']:.0e}{'!' if row['unsettled_fraction'] else ''}",
         short(row["device_passes"]),
-        "-" if row["modelled_time_s"] is None else short(row["modelled_time_s"]),
-        NO_FIGURE if middle is None else f"{short(middle)}{mark}{gap}[{short(low)}-{short(high)}]",
+        "-" if row["modelled_time_s"] is None else short(row["modelled_time_s"], "s"),
+        NO_FIGURE if middle is None else f"{short(middle, 'J')}{mark}{gap}[{short(low, 'J')}-{short(high, 'J')}]",
     ]
 
 
-def short(value: float) -> str:
-    """Two digits and a prefix: 64.7e3 is ``65k``."""
+def broken(name: str, width: int = NAME_WIDTH) -> list[str]:
+    """A name in lines of at most `width` characters, broken after hyphens; a part that is longer stays whole."""
+    lines = [""]
+    for part in re.findall(r"[^-]+-*|-+", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+def short(value: float, unit: str = "") -> str:
+    """Two digits, a prefix and the unit: 64.7e3 is ``65k``, 0.18 in seconds is ``180 ms``."""
+    gap = " " if unit else ""
     if value == 0:
-        return "0"
+        return f"0{gap}{unit}"
     power = min(max(math.floor(math.log10(abs(value)) / 3), -6), 4)
     scaled = f"{value / 1000.0**power:.2g}"
     if "e+" in scaled:  # 995 and more round to three digits
         scaled = f"{float(scaled):.0f}"
-    return scaled + "afpnµm kMGT"[power + 6].strip()
+    return scaled + gap + "afpnµm kMGT"[power + 6].strip() + unit
 
 
 def number(value: float | None) -> str:
@@ -85,28 +128,39 @@ def number(value: float | None) -> str:
 
 
 def pairs_table(found: Sequence[Pair]) -> tuple[Table, list[str]]:
-    """Rules against substrates, and the reasons that its numbers stand for."""
+    """Substrates against rules, whose columns are numbered; the numbers, and then the reasons that letters stand for."""
     table = Table(title="which rule trains which substrate")
-    table.add_column("rule", no_wrap=True)
-    for substrate in dict.fromkeys(pair.substrate for pair in found):
-        table.add_column(substrate.replace("-", "-\n"), justify="center")
+    table.add_column("substrate", overflow="fold")
+    rules = list(dict.fromkeys(pair.rule for pair in found))
+    for place, _ in enumerate(rules, start=1):
+        table.add_column(str(place), justify="center", no_wrap=True)
+    legend = [f"{place}: {rule}" for place, rule in enumerate(rules, start=1)]
     reasons: list[str] = []
-    for rule in dict.fromkeys(pair.rule for pair in found):
+    verdicts = {(pair.substrate, pair.rule): pair for pair in found}
+    for substrate in dict.fromkeys(pair.substrate for pair in found):
         cells = []
-        for pair in (pair for pair in found if pair.rule == rule):
+        for rule in rules:
+            pair = verdicts[substrate, rule]
             why = pair.reason.replace(f"{pair.substrate} ", "")
-            if not pair.legal and why not in reasons:
+            if why and why not in reasons:
                 reasons.append(why)
-            cells.append(f"yes {pair.reason}".strip() if pair.legal else f"no ({reasons.index(why) + 1})")
-        table.add_row(rule, *cells)
-    return table, [f"({place}) {reason}" for place, reason in enumerate(reasons, start=1)]
+            mark = f" {_letter(reasons.index(why))}" if why else ""
+            cells.append(f"{'yes' if pair.legal else 'no'}{mark}")
+        table.add_row(substrate, *cells)
+    return table, legend + [f"{_letter(place)}: {reason}" for place, reason in enumerate(reasons)]
+
+
+def _letter(place: int) -> str:
+    """a, b, ..., z, aa, ab, ..."""
+    return (_letter(place // 26 - 1) if place >= 26 else "") + chr(ord("a") + place % 26)
 
 
 def names_table(title: str, lines: Mapping[str, Sequence[str]], *headings: str) -> Table:
     """A name and some words per line."""
     table = Table(title=title)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for place, heading in enumerate(headings):
+        # Names are what is looked for: they keep their line, and what is said of them wraps.
+        table.add_column(heading, overflow="fold", no_wrap=place == 0)
     for name, cells in lines.items():
         table.add_row(name, *cells)
     return table
@@ -127,7 +181,7 @@ def energy_tables(title: str, whole: EnergyEstimate) -> list[Table]:
         components.add_row(component, "not modelled", f"{amount:.4g} x", event)
     sensitivity = Table(title=f"{title}: total with one cost at its low and high point")
     for heading in ("cost", "low", "high", "status", "source"):
-        sensitivity.add_column(heading, overflow="fold")
+        sensitivity.add_column(heading, overflow="fold", no_wrap=heading in ("cost", "low", "high"))
     for item in whole.sensitivity[:5]:
         cost = item.cost
         sensitivity.add_row(cost.id, engineering(item.low, "J"), engineering(item.high, "J"), cost.status, f"{cost.source}")

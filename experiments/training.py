@@ -10,15 +10,18 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.assembly import Parts
 from inmaterio.experiments.metrics import metric, metric_name
-from inmaterio.experiments.probe import PROBE_ROWS, probe
+from inmaterio.experiments.probe import PROBE_ROWS, ask, check_outputs, probe
 from inmaterio.learning_rules.contract import Rule
 from inmaterio.learning_rules.initialisation import initial_values
 from inmaterio.learning_rules.optimisers import InPlace, MasterCopy, schedule
-from inmaterio.simulators.capabilities import Array, Request, Write
+from inmaterio.simulators.capabilities import Array, Parameter, Request, Write
 from inmaterio.simulators.digital_twin import batch_loss, to_tensor
 
 EVALUATION_ROWS = 100
 """Rows predicted at once: a fixed number, so that results do not depend on the batch of training."""
+
+CALIBRATION_ROWS = 1000
+"""Most training rows on which the features of a digital readout are standardised."""
 
 INFERENCE_ROWS = 100
 """Most test rows that are predicted once more, charged, for the energy of an inference."""
@@ -66,25 +69,41 @@ def make_optimiser(parts: Parts, initial: Mapping[str, Array]) -> MasterCopy | I
 
 
 def first_values(parts: Parts) -> dict[str, Array]:
-    training = parts.config.training
-    values = initial_values(
-        parts.learner.parameters, key=Key(parts.config.seed).at("init"), gain=training.gain, scheme=training.initialisation
-    )
-    return dict(values)
+    return _first_values(parts, parts.learner.parameters)
+
+
+def _first_values(parts: Parts, parameters: Mapping[str, Parameter]) -> dict[str, Array]:
+    training, key = parts.config.training, Key(parts.config.seed).at("init")
+    return dict(initial_values(parameters, key=key, gain=training.gain, scheme=training.initialisation))
 
 
 def begin(parts: Parts) -> Course:
-    """A run before its first epoch: first values written, the gradient probed."""
+    """A run before its first epoch: first values written, the features of a digital readout measured, the gradient probed."""
     initial = first_values(parts)
     seed = Key(parts.config.seed)
     with parts.ledger.phase("initialise"):
-        # what cannot be written begins with what it holds
-        writable = {name: Write(values) for name, values in initial.items() if "Write" in parts.learner.parameters[name].accepts}
-        if writable:
-            parts.learner.program(writable, key=seed.at("program", "initialise"))
+        if parts.config.training.placement == "digital-readout":
+            _prepare_features(parts)
+        _write(parts.learner, initial, seed.at("program", "initialise"))
     course = Course(parts.rule.init(seed.at("rule")), make_optimiser(parts, initial), 0, 0, [], [], [], 0.0)
     _probe(parts, course)
     return course
+
+
+def _write(substrate: Any, values: Mapping[str, Array], key: Key) -> None:
+    """Write what can be written; the rest begins with what it holds."""
+    writable = {name: Write(one) for name, one in values.items() if "Write" in substrate.parameters[name].accepts}
+    if writable:
+        substrate.program(writable, key=key)
+
+
+def _prepare_features(parts: Parts) -> None:
+    """Give the physical substrate the first values that training it would begin with, and measure its features once."""
+    physical, seed = parts.learner.physical, Key(parts.config.seed)
+    if "Program" in physical.capabilities:
+        _write(physical, _first_values(parts, physical.parameters), seed.at("program", "initialise"))
+    rows = parts.fitted[:CALIBRATION_ROWS]
+    parts.learner.calibrate(parts.encoding.encode(parts.dataset.inputs[rows]), rows, seed.at("calibrate"))
 
 
 def train_epoch(parts: Parts, course: Course) -> None:
@@ -96,7 +115,8 @@ def train_epoch(parts: Parts, course: Course) -> None:
     losses, unsettled, residual, outputs = 0.0, 0.0, 0.0, []
     for rows in batches:
         with ledger.phase("train"):
-            update = parts.rule.update(course.state, parts.batch(rows), seed.at("noise", course.step))
+            key = seed.at("noise", course.step)
+            update = ask(parts.rule, parts.entry.name, course.state, parts.batch(rows), key, parts.learner.parameters)
             course.state = update.state
             if course.optimiser is not None:
                 estimates = {name: one for name, one in update.estimates.items() if name in parts.rates}
@@ -114,7 +134,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
     course.epoch += 1
     if course.epoch == training.epochs and training.placement == "twin-deployed":
         _deploy_twin(parts, course)
-    validate = training.fit_on == "train" and len(parts.split.validation) > 0 and training.placement == "chip"
+    validate = training.fit_on == "train" and len(parts.split.validation) > 0 and training.placement != "twin-deployed"
     # the substrate's time; a host's is not modelled, so that training in a host has none
     seconds = ledger.total("second", "train")
     course.history.append(
@@ -130,7 +150,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
             "unsettled_fraction": unsettled / len(order),
             "updates": float(course.step),
             "device_passes": float(ledger.total("device_pass", "train")),
-            "modelled_time_s": seconds if seconds > 0 and training.placement == "chip" else np.nan,
+            "modelled_time_s": seconds if seconds > 0 and training.placement != "twin-deployed" else np.nan,
         }
     )
     _probe(parts, course)
@@ -141,9 +161,8 @@ def _probe(parts: Parts, course: Course) -> None:
     if course.epoch in parts.config.training.probes():
         batch = parts.batch(parts.fitted[:PROBE_ROWS])
         key = Key(parts.config.seed).at("probe")
-        course.probes.append(
-            {"epoch": course.epoch, "cosine": probe(parts.rule, course.state, parts.learner, batch, parts.loss, key)}
-        )
+        cosine = probe(parts.rule, parts.entry.name, course.state, parts.learner, parts.chip, batch, parts.loss, key)
+        course.probes.append({"epoch": course.epoch, "cosine": cosine})
 
 
 def _error(parts: Parts, outputs: Array, answers: Array) -> float:
@@ -153,9 +172,11 @@ def _error(parts: Parts, outputs: Array, answers: Array) -> float:
 def predict(parts: Parts, rule: Rule, state: Any, rows: Array, key: Key) -> Array:
     """Scores of rows of the data set, in batches of a fixed size."""
     groups = [rows[i : i + EVALUATION_ROWS] for i in range(0, len(rows), EVALUATION_ROWS)]
-    return np.concatenate(
-        [rule.predict(state, parts.encoding.encode(parts.dataset.inputs[group]), group, key) for group in groups]
-    )
+    scores = []
+    for group in groups:
+        scores.append(rule.predict(state, parts.encoding.encode(parts.dataset.inputs[group]), group, key))
+        check_outputs(parts.entry.name, scores[-1], (len(group), parts.chip.ports["output"].size))
+    return np.concatenate(scores)
 
 
 def evaluate(parts: Parts, rule: Rule, state: Any, rows: Array, key: Key) -> tuple[float, float]:

@@ -7,11 +7,15 @@ is kept in ``tuned/<data>.toml`` with the command that found it::
     command = "inmaterio compare --data digits ..."
     rate_factor = 1.0
     validation_error = 0.021
+    at_edge = false
+    tried = [{rate_factor = 0.5, validation_error = 0.034}, ...]
     [setting.key.rule]
     name = "equilibrium-propagation"
     ...
 
-A setting is used again for the same key only.
+A setting is used again for the same key only. Where the best rate lies at the edge of the grid, a full comparison moves
+on from that edge by up to `EXTRA_RATES` further factors; every rule and control starts from an equal grid and is allowed
+the same number of steps beyond it.
 """
 
 import dataclasses
@@ -40,6 +44,42 @@ FOLDER = Path(__file__).resolve().parent / "tuned"
 QUICK_GRID = (0.5, 1.0, 2.0)
 FULL_GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
 """What a rule's own rates are multiplied by."""
+
+EXTRA_RATES = 2
+"""Most factors tried beyond the edge of the full grid, one after the other, while the best one lies there."""
+
+
+def at_edge(factors: Sequence[float], factor: float) -> bool:
+    """Whether a factor is the smallest or largest of those tried, so that a better one may lie beyond."""
+    return factor in (min(factors), max(factors))
+
+
+def beyond(factors: Sequence[float], best: float) -> float | None:
+    """The factor to try next: one step of the grid beyond its edge if the best lies there, else None.
+
+    Parameters
+    ----------
+    factors : sequence of float
+        Tried so far, in any order; a step is the ratio of the two outermost on that side.
+    best : float
+        The one that was chosen.
+    """
+    ordered = sorted(factors)
+    if len(ordered) < 2 or not at_edge(ordered, best):
+        return None
+    return best * best / (ordered[1] if best == ordered[0] else ordered[-2])
+
+
+def tried_of(setting: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a kept setting says was tried, a mapping per rate; empty where it was kept before that was written down."""
+    tried = setting.get("tried")
+    return [one for one in tried if isinstance(one, Mapping)] if isinstance(tried, list) else []
+
+
+def kept_at_edge(setting: Mapping[str, Any]) -> bool:
+    """Whether a kept rate lay at the edge of its grid; older files do not say, but all came from `FULL_GRID`."""
+    said = setting.get("at_edge")
+    return said if isinstance(said, bool) else at_edge(FULL_GRID, setting["rate_factor"])
 
 
 def tuning_config(base: RunConfig, factor: float) -> RunConfig:
@@ -141,7 +181,8 @@ def save_tuned(folder: Path, data: str, found: Sequence[Mapping[str, Any]]) -> P
     lines = ["# Learning rates chosen on validation rows; written by inmaterio compare, which says how to find them again.", ""]
     for setting in (*kept, *found):
         lines += ["[[setting]]", write_toml({"command": setting["command"], "rate_factor": setting["rate_factor"]}).strip()]
-        lines += [write_toml({"validation_error": setting["validation_error"]}).strip()]
+        about = {name: setting[name] for name in ("validation_error", "at_edge", "tried") if name in setting}
+        lines += [write_toml(about).strip()]
         lines += [write_toml({"key": setting["key"]}).replace("[key", "[setting.key").strip(), ""]
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:

@@ -122,9 +122,7 @@ def update(substrate: Any, readout: Readout, state: State, batch: Batch, key: Ke
     return Update(state, estimates, Diagnostics(float(losses.mean()), outputs))
 
 
-def losses_and_error(
-    readout: Readout, outputs: Array, targets: Array
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def losses_and_error(readout: Readout, outputs: Array, targets: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Loss of each sample, shape (batch,), and error e of each output, shape (batch, outputs)."""
     o = np.asarray(outputs, dtype=np.float64)
     if not readout.softmax:

@@ -58,7 +58,9 @@ class DigitalReadout(AbstractSubstrate):
             raise InputError("substrate lacks capability ReadStates; expected one whose hidden states can be read")
         couplings = [one for one in physical.parameters.values() if one.readout and len(one.shape) == 2]
         if len(couplings) != 1:
-            raise InputError(f"substrate has {len(couplings)} couplings to its outputs; expected 1, which says how wide they fan in")
+            raise InputError(
+                f"substrate has {len(couplings)} couplings to its outputs; expected 1, which says how wide they fan in"
+            )
         (outputs, width), layer = couplings[0].shape, couplings[0].layer
         parameters = {
             WEIGHT: Parameter((outputs, width), layer=layer, readout=True),
@@ -169,7 +171,8 @@ class DigitalReadout(AbstractSubstrate):
             check_request(name, request, self._parameters[check_name("parameter", name, self._parameters)])
             change = request.dense() if isinstance(request, Outer) else request.values
             held = 0.0 if isinstance(request, Write) else self._held[name]
-            values[name] = held + np.asarray(change, dtype=np.float64)
+            with np.errstate(over="ignore"):  # refused in the next line
+                values[name] = held + np.asarray(change, dtype=np.float64)
             check_array(name, values[name])
             words += change.size * (1 if isinstance(request, Write) else 2)
             operations += change.size if isinstance(request, Add) else 0

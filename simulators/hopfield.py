@@ -451,6 +451,9 @@ def _signed_converter(limit: float, bits: int | None, noise: float) -> Converter
     return Converter(bits=bits, low=-limit * (above + 1) / above, high=limit, noise=noise, unit="1")
 
 
+OPTIONS = HopfieldDescription
+"""What the options of `build` are, and of what types."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "hopfield-ideal": {},
     "hopfield-imperfect": {

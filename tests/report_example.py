@@ -20,6 +20,7 @@ from inmaterio.experiments.configuration import (
 from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY, SHUFFLED_LABELS, TWIN_DEPLOYED
 from inmaterio.experiments.energy import estimate, per_sample
 from inmaterio.experiments.run_directory import build_dataset, fingerprint, write_dataset
+from inmaterio.simulators.capabilities import Parameter
 
 EPOCHS = 6
 ROWS = 1437
@@ -67,10 +68,12 @@ def inference_of(training: Mapping[tuple[str, str, str, str], float]) -> dict[tu
     return {("infer", *key[1:]): amount for key, amount in training.items() if key[0] == "train/free"}
 
 
+# Of one sample in batches of 100: each layer's parameters are read once per batch, its inputs and states for every sample.
 DIGITAL = {
     ("train/free", "substrate", "layer_1", "mac_fp32"): 4096.0,
     ("train/free", "substrate", "layer_2", "mac_fp32"): 640.0,
-    ("train/free", "substrate", "layer_1", "byte_sram"): 1040.0,
+    ("train/free", "substrate", "layer_1", "byte_sram"): 4 * ((64 * 64 + 64) / 100 + 64 + 64),
+    ("train/free", "substrate", "layer_2", "byte_sram"): 4 * ((10 * 64 + 10) / 100 + 64 + 10),
     ("train/backward", "substrate", "layer_1", "mac_fp32"): 4736.0,
     ("train/update", "host", "optimiser", "mac_fp32"): 240.0,
     ("train/update", "host", "optimiser", "byte_dram"): 300.0,
@@ -169,7 +172,10 @@ def write_example_run(out: Path, line: Line, seed: int, chip: int = 0) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
     (folder / "log.txt").write_text("done\n", encoding="utf-8")
-    write_dataset(build_dataset(history, ledgers, probes, {}, {}, {}, scalars), folder)
+    shapes = {"weight_1": (64, 64), "bias_1": (64,), "weight_2": (10, 64), "bias_2": (10,)}
+    parameters = {name: Parameter(shape, layer=int(name[-1]), readout=name[-1] == "2") for name, shape in shapes.items()}
+    held = {name: np.zeros(shape) for name, shape in shapes.items()}
+    write_dataset(build_dataset(history, ledgers, probes, parameters, held, held, scalars), folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from inmaterio.devices.validation import InputError
 from inmaterio.experiments.command_line import main, spread_values
 from inmaterio.experiments.configuration import load_config
+from inmaterio.experiments.interruption import one_interruption
+from inmaterio.experiments.run import load_run
 
 CONFIG = """
 [data]
@@ -210,20 +214,189 @@ def test_options_take_several_values() -> None:
     assert spread_values(["run", "config.toml", "--out", "x"]) == ["run", "config.toml", "--out", "x"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process there")
+def test_a_run_with_own_files_can_be_run_again_from_anywhere(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    work.mkdir()
+    elsewhere.mkdir()
+    (work / "sub").mkdir()
+    rule = "from inmaterio.learning_rules.backpropagation import DEFAULTS, PROGRAMS, REQUIRES, build\n"
+    (work / "mine.py").write_text(rule)
+    (work / "sub" / "mine.py").write_text("from inmaterio.simulators.digital import build\nPRESETS = {'tiny': {}}\n")
+    text = CONFIG.replace('"digital-feedforward"', '"sub/mine.py:tiny"').replace('"backpropagation"', '"mine.py:own"')
+    (work / "config.toml").write_text(text)
+    first = machine(call, "run", "work/config.toml", "--out", "runs")
+    folder = Path(first["run"])
+    assert (folder / "mine.py").read_text() == rule
+    assert first["rule"] == "own"
+    assert not list(folder.rglob("__pycache__"))
+    shutil.rmtree(work)
+    monkeypatch.chdir(elsewhere)
+    again = machine(call, "run", str(tmp_path / folder / "config.toml"), "--out", "again")
+    assert Path(again["run"]).name == folder.name
+    assert {**again, "run": ""} == {**first, "run": ""}
+    assert load_run(tmp_path / folder).rule is not None
+    assert machine(call, "run", str(tmp_path / folder / "config.toml"), "--out", str(tmp_path / "runs"))["hash"] == first["hash"]
+    (tmp_path / folder / "mine.py").write_text(rule + "# changed\n")
+    with pytest.raises(InputError, match=r"mine\.py is not as it was written"):
+        load_run(tmp_path / folder)
+    assert machine(call, "run", str(tmp_path / folder / "config.toml"), "--out", "again")["hash"] != first["hash"]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "one byte", "missing"])
+def test_a_damaged_state_is_noticed(call: Call, kind: str) -> None:
+    folder = Path(machine(call, "run", "config.toml")["run"])
+    state = folder / "state.npz"
+    content = state.read_bytes()
+    state.unlink()
+    if kind != "missing":
+        half = len(content) // 2
+        state.write_bytes(content[:half] + (b"" if kind == "truncated" else bytes([content[half] ^ 1]) + content[half + 1 :]))
+    code, out, err = call("run", "config.toml")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"{folder} is damaged: state.npz is {'missing' if kind == 'missing' else 'not as it was written'}" in err
+    with pytest.raises(InputError, match=r"state\.npz is"):
+        load_run(folder)
+
+
+OWN = {
+    "rule": "from inmaterio.simulators.capabilities import requires\n"
+    "REQUIRES = {'substrate': requires('Forward')}\ndef build(*, substrate):\n    ",
+    "substrate": "PRESETS = {'mine': {}}\ndef build(widths, *, chip):\n    ",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("rule", "return 1 / 0", "mine.py failed while it was building: ZeroDivisionError: division by zero (line 4)"),
+        ("rule", "return 3", "mine.py returned int, expected a Rule"),
+        ("substrate", "raise KeyError('a layer')", "mine.py failed while it was building: KeyError: 'a layer' (line 3)"),
+        ("substrate", "return 3", "mine.py returned int, which has no parameters, ports"),
+    ],
+)
+def test_own_files_that_fail_are_named_in_one_line(call: Call, tmp_path: Path, kind: str, body: str, said: str) -> None:
+    (tmp_path / "mine.py").write_text(OWN[kind] + body)
+    text = CONFIG.replace('"backpropagation"' if kind == "rule" else '"digital-feedforward"', '"mine.py:mine"')
+    (tmp_path / "config.toml").write_text(text)
+    code, out, err = call("run", "config.toml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("hidden = [4]", "hidden = [100000000]", "widths 64-100000000-10 take at least 237 GB"),
+        ("hidden = [4]", "options.widths = [4]", "substrate.options.widths cannot be set here"),
+        ("hidden = [4]", "options.dtype = 64", "substrate.options.dtype is 64; expected text"),
+        ("hidden = [4]", "options.dtpe = 'float64'", "nearest: dtype"),
+        ("[training]", "hyper.loss = 1\n[training]", "rule.hyper.loss is 1; expected text"),
+        ('"backpropagation"', '"mine.py:"', "has no name after the file; expected FILE.py:NAME"),
+        ('"backpropagation"', '"absent.py:mine"', "cannot read absent.py: no such file"),
+    ],
+)
+def test_bad_configurations_are_one_line_and_exit_code_2(call: Call, tmp_path: Path, old: str, new: str, said: str) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG.replace(old, new))
+    code, out, err = call("run", "config.toml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+    assert not (tmp_path / "runs").exists()
+
+
+def start(folder: Path, *typed: str) -> "subprocess.Popen[str]":
+    """A command in a process of its own."""
+    command = [sys.executable, "-c", "from inmaterio.experiments.command_line import main; main()", *typed]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+
+
+def wait_for(process: "subprocess.Popen[str]", folder: Path, pattern: str) -> None:
+    for _ in range(1200):
+        if list(folder.glob(pattern)) or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+signals = pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process there")
+
+
+@signals
 def test_ctrl_c_leaves_a_run_that_goes_on(call: Call, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(CONFIG.replace("epochs = 2", "epochs = 100000"))
-    command = [sys.executable, "-c", "from inmaterio.experiments.command_line import main; main()", "run", "config.toml"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
-    for _ in range(600):
-        if list(tmp_path.glob("runs/.*.partial/checkpoint.npz")) or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process = start(tmp_path, "run", "config.toml")
+    wait_for(process, tmp_path, "runs/.*.partial/checkpoint.npz")
+    for _ in range(3):  # an impatient user
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
-    assert err.strip().endswith("stopped; what is done is kept. Go on with: inmaterio run config.toml")
+    assert err == "stopped; what is done is kept. Go on with: inmaterio run config.toml\n"
     assert len(list(tmp_path.glob("runs/.*.partial/checkpoint.npz"))) == 1
+
+
+@signals
+def test_ctrl_c_before_anything_is_kept_says_so(call: Call, tmp_path: Path) -> None:
+    # an epoch of this takes longer than anybody waits
+    text = (
+        CONFIG.replace("train_limit = 60\n", "")
+        .replace("digital-feedforward", "hopfield-ideal")
+        .replace("backpropagation", "equilibrium-propagation")
+    )
+    text = text.replace("[training]", "hyper.free_steps = 100000\n[training]").replace(
+        "epochs = 2", "epochs = 2\nprobe_epochs = []"
+    )
+    (tmp_path / "config.toml").write_text(text)
+    process = start(tmp_path, "run", "config.toml")
+    wait_for(process, tmp_path, "runs/.*.partial/log.txt")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "stopped before anything was done that could be kept. Begin again with: inmaterio run config.toml\n"
+
+
+@signals
+@pytest.mark.parametrize(
+    "far",
+    [
+        pytest.param("out/tuning/.*.partial/checkpoint.npz", id="with checkpoints"),
+        pytest.param("out/tuning", id="at the start", marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_ends_a_comparison_with_one_line(call: Call, tmp_path: Path, far: str) -> None:
+    typed = ["compare", "--out", "out", "--jobs", "2", "--epochs", "100000", "--hidden", "4", "--tuned", "none", "--seeds", "1"]
+    process = start(tmp_path, *typed, "--substrate", "digital-feedforward", "--rule", "backpropagation", "--train-limit", "60")
+    wait_for(process, tmp_path, far)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.count("\n") == 1, err
+    kept = bool(list(tmp_path.glob("out/tuning/.*.partial/checkpoint.npz")))
+    assert err.startswith("stopped; what is done is kept. Go on with: " if kept else "stopped before anything was done"), err
+
+
+@signals
+def test_an_interruption_that_a_destructor_swallows_comes_again() -> None:
+    class Trap:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+
+    def work() -> None:
+        with one_interruption():
+            Trap()
+            for _ in range(1000):
+                time.sleep(0.01)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "what follows does not stop the stopping"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with one_interruption():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +14,25 @@ from rich.console import Console
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.batch_of_runs import run_all
-from inmaterio.experiments.compare import Comparison, compare, final_configs
+from inmaterio.experiments.compare import Comparison, _tune, compare, final_configs
 from inmaterio.experiments.configuration import RunConfig, SubstrateConfig, load_config
 from inmaterio.experiments.controls import plan_rows
+from inmaterio.experiments.registry import Pair
 from inmaterio.experiments.run_directory import read_run
 from inmaterio.experiments.summary import add_differences
-from inmaterio.experiments.tables import comparison_table, short
+from inmaterio.experiments.tables import broken, comparison_table, pairs_table, short
 from inmaterio.experiments.tuning import (
     FULL_GRID,
     QUICK_GRID,
     TUNING_SEED,
+    beyond,
     choose,
     find_tuned,
+    kept_at_edge,
     load_tuned,
     save_tuned,
     setting_key,
+    tried_of,
     tuned_file,
 )
 
@@ -77,6 +82,14 @@ def test_rows_and_controls(done: tuple[Path, Comparison]) -> None:
     # 48 + 12 rows are fitted, in 3 batches; a free and two nudged phases each.
     assert rows["equilibrium-propagation"]["updates"] == 3
     assert rows["equilibrium-propagation"]["device_passes"] == 3 * 60
+    for row in found.rows:
+        assert row["test_rows"] == 30
+        assert row["wilson"]["low"] < row["test_error_mean"] < row["wilson"]["high"]
+    digital = rows["bp-feedforward"]
+    assert digital["inference_batch"] == 30
+    assert list(digital["inference_variants_J"]) == [
+        "fp32, 30 rows per call", "int8, 30 rows per call", "fp32, 1 row per call", "int8, 1 row per call",
+    ]  # fmt: skip
     energy = rows["equilibrium-propagation"]["energy_J"]
     assert energy["scope"] == "train_total"
     assert 0 < energy["P10"] < energy["P50"] < energy["P90"]
@@ -149,6 +162,12 @@ def test_tuned_settings_are_kept_and_used_again(tmp_path: Path, monkeypatch: pyt
     second = small(tmp_path / "first", **options)
     assert not (tmp_path / "first" / "tuning").exists()
     assert all(line["reused"] for line in second.document["tuning"])
+    assert {row["rates_tried"] for row in second.rows} == {1}
+    # The one rate of this grid is its edge: whoever uses it again is told.
+    assert [row["rate_at_edge"] for row in second.rows] == [row["rule"] != "shuffled-labels" for row in second.rows]
+    warned = [note for note in second.document["settings"]["notes"] if "lies at the edge" in note]
+    assert len(warned) == 5
+    assert not any("lies at the edge" in note for note in first.document["settings"]["notes"])
     assert [row["errors"] for row in second.rows] == [row["errors"] for row in first.rows]
 
 
@@ -184,7 +203,7 @@ def test_plans_vary_split_seed_and_chip_apart() -> None:
     ]
 
 
-def test_differences_are_paired_by_split_and_seed() -> None:
+def test_differences_are_paired_by_seed_on_one_split_and_by_split_on_several() -> None:
     rows: list[dict[str, Any]] = [
         {"rule": "mine", "substrate": "s", "errors": [0.1, 0.3, 0.2, 0.2]},
         {"rule": "bp-feedforward", "substrate": "digital-feedforward", "errors": [0.1, 0.3]},
@@ -192,11 +211,72 @@ def test_differences_are_paired_by_split_and_seed() -> None:
     ]
     add_differences(rows, [[(0, 0), (0, 0), (0, 1), (0, 1)], [(0, 0), (0, 1)], [(0, 0), (0, 1)]])
     # Chips of one seed are averaged: 0.2 and 0.2 against 0.1 and 0.3.
-    assert rows[0]["difference_bp_feedforward"]["mean"] == pytest.approx(0.0)
-    assert rows[0]["difference_bp_feedforward"]["pairs"] == 2
-    assert rows[0]["difference_bp_feedforward"]["decides"] is False
+    found = rows[0]["difference_bp_feedforward"]
+    assert found["mean"] == pytest.approx(0.0)
+    assert (found["pairs"], found["pair"], found["decides"], found["standing"]) == (2, "seed", False, "not told apart")
     assert rows[0]["difference_readout_only"] is None, "that of another substrate is no control"
     assert rows[1]["difference_bp_feedforward"] is None
+    places = [(split, seed) for split in range(3) for seed in range(2)]
+    rows = [
+        {"rule": "mine", "substrate": "s", "errors": [0.2] * 6, "test_rows": 100, "metric": "error"},
+        {"rule": "bp-feedforward", "substrate": "digital-feedforward", "errors": [0.1, 0.1, 0.1, 0.1, 0.1, 0.1]},
+    ]
+    add_differences(rows, [places, places])
+    found = rows[0]["difference_bp_feedforward"]
+    assert (found["pairs"], found["pair"], found["standing"]) == (3, "split", "worse")
+    assert (found["low"], found["high"]) == pytest.approx((0.09, 0.11)), "one row of 100 either way"
+
+
+def test_the_grid_moves_on_from_its_edge_and_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The best of all rates lies at 8, 0.125 or within the grid: two steps beyond an edge are allowed to every rule.
+    monkeypatch.setattr("inmaterio.experiments.compare.FULL_GRID", (0.5, 1.0, 2.0))
+    plans, _ = plan_rows(RunConfig(), ["hopfield-ideal"], ["equilibrium-propagation"])
+    own = [plan.rule for plan in plans if plan.rate_from is None]
+    best = dict(zip(own, (4.0, 100.0, 1.0, 0.01, 0.5), strict=True))
+    calls: list[int] = []
+
+    def judged(configs: Any, *_: Any, **__: Any) -> list[Any]:
+        calls.append(len(configs))
+        return list(configs)
+
+    def judge(config: Any) -> tuple[float, float]:
+        plan = next(one for one in plans if one.rate_from is None and setting_key(one) == setting_key(replace(one, base=config)))
+        return abs(float(np.log2(config.training.rate_factor / best[plan.rule]))), 0.0
+
+    monkeypatch.setattr("inmaterio.experiments.compare.run_all", judged)
+    monkeypatch.setattr("inmaterio.experiments.compare._judgement", judge)
+    found = _tune(plans, (0.5, 1.0, 2.0), tmp_path, 1, None, tmp_path / "kept", False, "c")
+    chosen = {one["rule"]: (one["rate_factor"], one["at_edge"], len(one["tried"])) for one in found.values()}
+    assert list(chosen.values()) == [(4.0, False, 5), (8.0, True, 5), (1.0, False, 3), (0.125, True, 5), (0.5, False, 4)]
+    assert calls == [15, 4, 3]
+    again = _tune(plans, (0.5, 1.0, 2.0), tmp_path, 1, None, tmp_path / "kept", False, "c")
+    assert {one["rule"]: (one["rate_factor"], one["at_edge"], len(one["tried"])) for one in again.values()} == chosen
+    assert all(one["reused"] for one in again.values())
+    calls.clear()
+    _tune(plans, (0.5, 1.0, 2.0), tmp_path, 1, None, None, False, "c")
+    assert calls == [15], "a quick one keeps to its grid"
+
+
+def test_a_kept_rate_says_that_it_lay_at_the_edge(tmp_path: Path) -> None:
+    plans, _ = plan_rows(RunConfig(substrate=SubstrateConfig(hidden=(4,))), ["hopfield-ideal"], ["equilibrium-propagation"])
+    tried = [{"rate_factor": 1.0, "validation_error": 0.2}, {"rate_factor": 2.0, "validation_error": None}]
+    about = {"key": setting_key(plans[0]), "rate_factor": 1.0, "validation_error": 0.2, "command": "c"}
+    save_tuned(tmp_path, "digits", [{**about, "at_edge": True, "tried": tried}])
+    (kept,) = load_tuned(tmp_path, "digits")
+    assert kept_at_edge(kept)
+    assert tried_of(kept) == [{"rate_factor": 1.0, "validation_error": 0.2}, {"rate_factor": 2.0}]
+    # Files written before that was kept: all their rates come from one grid.
+    for rate, edge in ((0.25, True), (1.0, False), (4.0, True)):
+        save_tuned(tmp_path, "digits", [{**about, "rate_factor": rate}])
+        (old,) = load_tuned(tmp_path, "digits")
+        assert (kept_at_edge(old), tried_of(old)) == (edge, [])
+
+
+def test_the_next_rate_is_one_step_beyond_the_edge() -> None:
+    assert beyond((0.25, 0.5, 1.0), 1.0) == 2.0
+    assert beyond((1.0, 0.25, 0.5), 0.25) == 0.125
+    assert beyond((0.25, 0.5, 1.0), 0.5) is None
+    assert beyond((2.0,), 2.0) is None
 
 
 @pytest.mark.parametrize(
@@ -225,11 +305,53 @@ def test_bad_input_is_refused(tmp_path: Path, changes: dict[str, Any], said: str
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0, "0"), (64_700, "65k"), (996, "1000"), (3.26e-6, "3.3µ"), (0.18, "180m"), (1.0, "1"), (-0.002, "-2m"), (1e13, "10T")],
-)
-def test_numbers_in_tables_have_two_digits_and_a_prefix(value: float, shown: str) -> None:
-    assert short(value) == shown
+    ("value", "unit", "shown"),
+    [
+        (0, "", "0"), (64_700, "", "65k"), (996, "", "1000"), (3.26e-6, "", "3.3µ"), (1.0, "", "1"), (-0.002, "", "-2m"),
+        (1e13, "", "10T"), (0.18, "s", "180 ms"), (880e-6, "J", "880 µJ"), (0, "J", "0 J"), (12.0, "s", "12 s"),
+    ],
+)  # fmt: skip
+def test_numbers_in_tables_have_two_digits_a_prefix_and_a_unit(value: float, unit: str, shown: str) -> None:
+    assert short(value, unit) == shown
+
+
+def printed(table: Any, width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_table_is_read_at_80_columns(done: tuple[Path, Comparison]) -> None:
+    _, found = done
+    table, _ = comparison_table(found.rows, found.document["settings"], width=80)
+    text = printed(table, 80)
+    assert "…" not in text
+    words = re.findall(r"[a-z-]+", text)
+    for part in ("equilibrium-", "propagation", "implicit-", "differentiation", "readout-only", "energy", "time"):
+        assert part in words, part
+    assert re.search(r"\[\d+ [µnm]J-\d+ [µnm]J\]", text)
+    assert broken("(implicit-differentiation)") == ["(implicit-", "differentiation)"]
+    assert broken("a-b") == ["a-b"]
+
+
+def test_rules_and_substrates_are_read_at_80_columns() -> None:
+    found = [
+        Pair(
+            rule=f"rule-with-a-long-name-{i}",
+            substrate=f"substrate-{j}",
+            role="substrate",
+            legal=i != j,
+            reason="" if i != j else f"substrate-{j} lacks trait x",
+        )
+        for i in range(6)
+        for j in range(3)
+    ]
+    table, legend = pairs_table(found)
+    text = printed(table, 80)
+    assert "…" not in text
+    line = next(line for line in text.splitlines() if "substrate-1" in line)
+    assert re.findall(r"yes|no a", line) == ["yes", "no a", "yes", "yes", "yes", "yes"]
+    assert legend == [*(f"{i + 1}: rule-with-a-long-name-{i}" for i in range(6)), "a: lacks trait x"]
 
 
 def test_the_table_marks_what_did_not_settle_and_says_why(done: tuple[Path, Comparison]) -> None:
@@ -246,4 +368,4 @@ def test_the_table_marks_what_did_not_settle_and_says_why(done: tuple[Path, Comp
     assert len(lines) == 1
     assert "equilibrium-propagation" in lines[0]
     assert any(note.startswith("!") and "not settled" in note for note in notes)
-    assert any("edge of the grid" in note and "equilibrium-propagation on hopfield-imperfect" in note for note in notes)
+    assert any("edge of the rates tried" in note and "equilibrium-propagation on hopfield-imperfect" in note for note in notes)

@@ -42,7 +42,7 @@ RULES = (
     "contrastive-hebbian",
     "implicit-differentiation",
     "backpropagation",
-    f"{DOUBLES / 'delta_rule.py'}:delta-rule",
+    "delta-rule",
     f"{DOUBLES / 'solver_descent.py'}:solver-descent",
     f"{DOUBLES / 'own_master_copy.py'}:own-master-copy",
 )
@@ -54,7 +54,7 @@ PARTNERS = {"solver-descent": {"solver": f"{DOUBLES / 'linear_solver.py'}:linear
 """Substrates of the other roles of a rule with several."""
 
 RATE_FACTORS = {("delta-rule", "sigmoid"): 8.0}
-"""Where a double's own rate does not suit a kind of output: it knows no slope, so saturating outputs learn slowly."""
+"""Where a rule's own rate does not suit a kind of output: it knows no slope, so saturating outputs learn slowly."""
 
 
 def short(name: str) -> str:

@@ -127,9 +127,30 @@ def test_arithmetic_and_memory_rows() -> None:
 
 def test_cost_at_its_three_points() -> None:
     cost = load_costs()["rram_pulse"]
-    assert cost.at([-Z95, 0.0, Z95]) == pytest.approx([1e-13, 6e-13, 1e-11], rel=1e-12)
+    assert cost.at([-Z95, 0.0, Z95]) == pytest.approx([1e-13, 6e-13, 5e-11], rel=1e-12)
     assert cost.at(-2 * Z95) == pytest.approx(1e-13**2 / 6e-13)
-    assert cost.at(0.5 * Z95) == pytest.approx(math.sqrt(6e-13 * 1e-11))
+    assert cost.at(0.5 * Z95) == pytest.approx(math.sqrt(6e-13 * 5e-11))
+
+
+def test_writing_a_device_covers_the_pulses_of_phase_change_memory() -> None:
+    table = load_costs()
+    write = table.for_event("device_write")
+    assert write is not None
+    assert (write.status, write.marked) == ("assumed range", True)
+    for pulse in ("pcm_reset", "pcm_set", "pcm_write_bit"):
+        assert write.high >= table[pulse].high
+    assert "PCRAM" in write.source
+    assert "PCM" in write.notes
+
+
+def test_int8_multiply_accumulate_sums_in_32_bits() -> None:
+    table = load_costs()
+    mac = table["mac_int8_7nm"]
+    for point in ("low", "typical", "high"):
+        parts = [getattr(table[name], point) for name in ("int8_multiply_7nm", "int32_add_7nm")]
+        assert getattr(mac, point) == pytest.approx(sum(parts))
+    assert table.for_event("mac_int8") is mac
+    assert table.for_event("alu_int32") is table["int32_add_7nm"]
 
 
 def test_a_cost_without_a_range_is_a_constant() -> None:

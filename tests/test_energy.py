@@ -302,6 +302,38 @@ def test_sensitivity_by_hand() -> None:
     assert ranking == [("mac", 37.0, 67.0), ("sram", 45.0, 49.0), ("dram", 47.0, 47.0)]
 
 
+def test_a_total_rests_on_the_cost_that_moves_it_most() -> None:
+    wide, narrow = cost("amp", "amplifier_second", 1.0, 10.0, 100.0), cost("mac", "mac_fp32", 1.0, 2.0, 4.0)
+    events: dict[EventKey, float] = {
+        ("train", "substrate", "neurons", "amplifier_second"): 1.0,
+        ("train", "substrate", "layer_1", "mac_fp32"): 30.0,
+    }
+    # Spans: 99 J against 30 x 3 = 90 J; with 34 MACs 102 J against 99 J.
+    assert estimate(events, table(wide, narrow)).rests_on == wide
+    more = events | {("train", "substrate", "layer_1", "mac_fp32"): 34.0}
+    assert estimate(more, table(wide, narrow)).rests_on == narrow
+    # Three equal spans: none carries it.
+    equal = table(
+        cost("a", "mac_fp32", 1.0, 1.0, 2.0), cost("b", "alu_fp32", 1.0, 1.0, 2.0), cost("c", "byte_sram", 1.0, 1.0, 2.0)
+    )
+    each: dict[EventKey, float] = {("train", "s", "x", event): 1.0 for event in ("mac_fp32", "alu_fp32", "byte_sram")}
+    assert estimate(each, equal).rests_on is None
+    assert estimate({}, EXACT).rests_on is None
+    assert estimate(RUN, EXACT).rests_on is None, "no cost has a range"
+
+
+def test_what_is_left_out_is_said() -> None:
+    told = " ".join(NOT_MODELLED)
+    for part in (
+        "drivers that hold the input lines",
+        "has settled",
+        "one per node",
+        "outer product of several rows",
+        "endurance",
+    ):
+        assert part in told
+
+
 def test_learning_curve_ends_at_the_total() -> None:
     rows = list(RUN)
     epochs = np.outer([0.2, 0.5, 0.3], [RUN[row] for row in rows])

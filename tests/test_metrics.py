@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.metrics import (
+    Interval,
     error_rate,
     metric,
     metric_name,
     nrmse,
+    pair_up,
     paired_difference,
     spread,
     wilson_interval,
@@ -88,6 +90,72 @@ def test_one_pair_has_no_interval() -> None:
     assert not found.decides
 
 
+def test_two_equal_differences_decide_nothing() -> None:
+    found = paired_difference([0.10, 0.20], [0.12, 0.22])
+    assert found.estimate == pytest.approx(-0.02)
+    assert not found.decides
+    assert found.standing() == "not told apart"
+    assert paired_difference([0.10, 0.20, 0.3], [0.12, 0.22, 0.32]).decides, "three pairs may"
+
+
+def test_interval_is_never_narrower_than_one_test_row() -> None:
+    first, second = [0.10, 0.20, 0.30], [0.102, 0.202, 0.302]
+    bare, found = paired_difference(first, second), paired_difference(first, second, resolution=1 / 360)
+    assert bare.decides, "equal differences have no spread"
+    assert (found.low, found.high) == pytest.approx((-0.002 - 1 / 360, -0.002 + 1 / 360))
+    assert not found.decides
+    wide = paired_difference([0.1, 0.2, 0.3], [0.0, 0.3, 0.1], resolution=1 / 360)
+    assert wide == paired_difference([0.1, 0.2, 0.3], [0.0, 0.3, 0.1]), "a wider one stays"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count", "standing"),
+    [
+        (-0.008, 0.009, 5, "equal"),
+        (0.001, 0.009, 5, "equal"),  # told apart, and by less than anyone minds
+        (0.001, 0.011, 5, "worse"),
+        (-0.011, -0.001, 5, "better"),
+        (-0.002, 0.011, 5, "not told apart"),
+        (-0.5, 0.5, 5, "not told apart"),  # noise does not make two rules equal
+        (-0.008, 0.009, 2, "not told apart"),
+        (None, None, 1, "not told apart"),
+    ],
+)
+def test_standing_is_one_notion(low: float | None, high: float | None, count: int, standing: str) -> None:
+    assert Interval(0.0, low, high, count).standing(0.01) == standing
+
+
+def test_seeds_of_several_splits_are_averaged_within_their_split() -> None:
+    first = {(0, 0): [0.1, 0.3], (0, 1): [0.4], (1, 0): [0.5], (1, 1): [0.7], (2, 9): [0.9]}
+    second = {(0, 0): [0.1], (0, 1): [0.2], (1, 0): [0.3], (1, 1): [0.5]}
+    of, left, right = pair_up(first, second)
+    assert of == "split"
+    assert left == pytest.approx([0.3, 0.6])
+    assert right == pytest.approx([0.15, 0.4])
+    of, left, right = pair_up({key: first[key] for key in ((0, 0), (0, 1))}, second)
+    assert of == "seed"
+    assert left == pytest.approx([0.2, 0.4])
+    assert right == pytest.approx([0.1, 0.2])
+    assert pair_up(first, {(7, 7): [0.1]}) == ("seed", [], [])
+
+
+def test_splits_as_pairs_raise_false_alarms_as_often_as_they_say() -> None:
+    # Each split shifts the difference of two rules that are equal on average; 5 splits of 3 seeds. Seeds as pairs alarm in
+    # about 30 % of cases; splits as pairs in 5 %, within 4.5 standard deviations: false alarm 7e-6.
+    generator = np.random.default_rng(4)
+    trials, splits, seeds = 2000, 5, 3
+    shift = generator.normal(size=(trials, splits, 1))
+    differences = shift + 0.5 * generator.normal(size=(trials, splits, seeds))
+    alarms, naive = 0, 0
+    for trial in differences:
+        first = {(i, j): [float(trial[i, j])] for i in range(splits) for j in range(seeds)}
+        _, left, right = pair_up(first, {key: [0.0] for key in first})
+        alarms += paired_difference(left, right).decides
+        naive += paired_difference(trial.ravel(), np.zeros(trial.size)).decides
+    assert abs(alarms / trials - 0.05) < 4.5 * math.sqrt(0.05 * 0.95 / trials)
+    assert naive / trials > 0.2
+
+
 def test_paired_interval_covers_as_often_as_it_says() -> None:
     # 2000 intervals of 95 % miss a true difference of 0 in 5 % of cases, within 4.5 standard deviations: false alarm 7e-6.
     generator = np.random.default_rng(3)
@@ -117,6 +185,7 @@ def test_bad_input_is_told_in_one_line() -> None:
         (lambda: spread([1.0, math.inf]), "values is inf at (1,)"),
         (lambda: paired_difference([1.0, 2.0], [1.0]), "2 results are paired with 1; expected as many"),
         (lambda: paired_difference([1.0], [1.0], confidence=1.0), "confidence is 1; expected a number in (0, 1)"),
+        (lambda: paired_difference([1.0], [1.0], resolution=-1.0), "resolution is -1"),
         (lambda: wilson_interval(3, 2), "number of wrong answers is 3; expected a number in [0, 2]"),
         (lambda: wilson_interval(0, 0), "number of answers is 0"),
     ):

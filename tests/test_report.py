@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from report_example import EPOCHS, ROWS, Line, example_lines, write_example
 
 from inmaterio.devices.costs import CostTable, load_costs
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.energy import Quantiles
 from inmaterio.experiments.plots import Curve, Look, curves_svg, engineering, tick_label
-from inmaterio.experiments.report import quick_note, write_comparison_report, write_run_report
-from inmaterio.experiments.report_inputs import read_record
+from inmaterio.experiments.report import pairing_note, quick_note, write_comparison_report, write_run_report
+from inmaterio.experiments.report_entries import Entry, entries_of, versus
+from inmaterio.experiments.report_figures import PARTS_SHOWN, _part_look
+from inmaterio.experiments.report_inputs import read_comparison, read_record
 from inmaterio.experiments.report_text import energy_sentence, times, verdict
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "col"}
@@ -91,7 +94,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, costs: CostTable) -> tuple
 def pair(tmp_path_factory: pytest.TempPathFactory, costs: CostTable) -> tuple[Path, dict[str, Any]]:
     """A rule and the baseline, not yet reported."""
     out = tmp_path_factory.mktemp("pair")
-    return out, write_example(out, costs, two_lines())
+    return out, write_example(out, costs, two_lines(), seeds=3)
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +124,8 @@ def changed(pair: tuple[Path, dict[str, Any]], tmp_path: Path) -> Callable[[Call
 def small(tmp_path: Path, costs: CostTable) -> Callable[..., Path]:
     """A comparison of these lines."""
 
-    def make(lines: list[Line]) -> Path:
-        write_example(tmp_path, costs, lines)
+    def make(lines: list[Line], seeds: int = 2) -> Path:
+        write_example(tmp_path, costs, lines, seeds=seeds)
         return tmp_path
 
     return make
@@ -271,11 +274,126 @@ def test_a_replaced_constant_changes_the_page(small: Callable[..., Path], costs:
 
 
 def test_paired_difference_by_hand(pair_page: Page) -> None:
-    # Errors 0.042 (1, 1.06) and 0.021 (1, 1.06): differences 2.1 and 2.226 points, mean 2.163, std 0.0891, t(1) = 12.706.
+    # Errors 0.042 (1, 1.06, 1.12) and 0.021 (the same): differences 2.1, 2.226 and 2.352 points, t(2) = 4.3027; the half
+    # width of 0.313 is above one of 360 rows, 0.278.
     page = pair_page
-    half = 12.7062 * np.std([2.1, 2.226], ddof=1) / np.sqrt(2)
-    (row,) = page.find("equilibrium-propagation", "+2.16", f"+{2.163 - half:.2f} to +{2.163 + half:.2f}")
+    half = 4.30265 * np.std([2.1, 2.226, 2.352], ddof=1) / np.sqrt(3)
+    (row,) = page.find("equilibrium-propagation", "+2.23", f"+{2.226 - half:.2f} to +{2.226 + half:.2f}, 3 seeds")
     assert any("worse" in cell for cell in row)
+    assert "at worse accuracy (4.45 % against 2.23 % error)" in page.text
+    assert "worse in 1 of 1." in page.text
+
+
+def test_two_pairs_decide_nothing_on_the_page(example: tuple[Path, Any]) -> None:
+    page = Page((example[0] / "report.html").read_text(encoding="utf-8"))
+    rows = page.find("equilibrium-propagation", "2 seeds: decides nothing")
+    assert len(rows) == 2
+    for row in rows:
+        assert not any(re.search(r"\b(better|worse|equal)\b", cell) for cell in row)
+    assert "accuracy not told apart" in page.text
+    assert "not told apart in 4 of 4." in page.text
+
+
+def test_equal_accuracy_is_the_verdict_everywhere(small: Callable[..., Path], costs: CostTable) -> None:
+    line, baseline = two_lines()
+    out = small([dataclasses.replace(line, final=baseline.final + 0.002), baseline], seeds=4)
+    page = page_of(out, costs)
+    assert page.find("equilibrium-propagation", "equal")
+    assert "Equal to bp-feedforward within 1 percentage point" in page.text
+    assert page.text.count("at equal accuracy within 1 percentage point (2.51 % against 2.29 % error)") == 2
+    assert "not told apart from" not in page.text.lower()
+
+
+def test_the_page_says_what_a_pair_is_and_how_far_test_rows_tell(pair_page: Page) -> None:
+    assert "a pair is a seed, chips averaged" in pair_page.text
+    assert "hold for these 360 test rows" in pair_page.text
+    # Mean error of the baseline 0.021 x 1.06 on 360 rows: Wilson 1.13 to 4.35 %, by scipy.
+    interval = scipy.stats.binomtest(8, 360).proportion_ci(0.95, method="wilson")  # 8 of 360 are 2.22 %
+    (row,) = pair_page.find("bp-feedforward", "360 rows:")
+    low, high = map(float, re.findall(r"360 rows: ([0-9.]+) to ([0-9.]+) %", " ".join(row))[0])
+    assert (low, high) == pytest.approx((100 * interval.low, 100 * interval.high), abs=0.03)
+
+
+def test_splits_are_pairs_where_there_are_several(changed: Callable[..., Path], costs: CostTable) -> None:
+    comparison = read_comparison(changed(lambda document: None))
+    entry, other = entries_of(comparison, costs)
+
+    def spread_over(one: Entry) -> Entry:
+        runs = tuple(
+            dataclasses.replace(
+                run,
+                config=dataclasses.replace(run.config, seed=seed, data=dataclasses.replace(run.config.data, split_seed=split)),
+                test_error=run.test_error + 0.01 * split,
+            )
+            for split, run in enumerate(one.runs)
+            for seed in range(4)
+        )
+        return dataclasses.replace(one, runs=runs)
+
+    held = versus(spread_over(entry), spread_over(other))
+    assert held.error is not None
+    assert (held.pair, held.error.count) == ("split", 3), "not 12 seeds"
+    assert versus(entry, other).pair == "seed"
+    assert "A pair is a split: there are 3" in pairing_note([spread_over(entry)])
+
+
+def test_the_digital_baseline_is_shown_in_its_best_and_worst_case(pair_page: Page, costs: CostTable) -> None:
+    mac, sram = costs["mac_fp32_7nm"].typical, costs["byte_sram_32kb_7nm"].typical
+    states, words = 128 + 74, 64 * 65 + 10 * 65
+    batch = 4736 * mac + 4 * (states + words / 100) * sram
+    single = 4736 * mac + 4 * (states + words) * sram
+    best = 4736 * costs["mac_int8_7nm"].typical + (states + words / 100) * sram
+    (row,) = pair_page.find(*(engineering(value, "J") for value in (batch, single, best)))
+    assert row[0].split() == ["bp-feedforward"]
+    assert any("100 rows per call" in cell for cell in pair_page.find("bp-feedforward", "master copy")[0])
+    assert "in its best case, int8, 100 rows per call" in pair_page.text
+    assert "in its worst, fp32, 1 row per call" in pair_page.text
+    assert "assumed to keep its accuracy: not checked here" in pair_page.text
+    said = re.search(
+        r"Against its best case (analog loses|no verdict), against its worst (analog wins|no verdict)\.", pair_page.text
+    )
+    assert said is not None
+    ratios = re.search(
+        r"([0-9.]+) times \(P10–P90: ([0-9.]+) to ([0-9.]+)\) that of bp-feedforward in its best case", pair_page.text
+    )
+    assert ratios is not None
+    assert (said[1] == "analog loses") == (float(ratios[2]) > 1)
+    assert "The figure of the run reads the weights once per 100 rows." in pair_page.text
+
+
+def test_the_headline_says_on_what_the_total_rests(pair_page: Page, costs: CostTable) -> None:
+    amplifier = costs["amplifier_static"]
+    assert "rests on one constant" in pair_page.text
+    assert f"{amplifier.quantity}; 5.00 µW to 500 µW, a 100-fold range, recalled." in pair_page.text
+
+
+def test_a_total_that_rests_on_nothing_alone_says_nothing(small: Callable[..., Path], costs: CostTable) -> None:
+    line, baseline = two_lines()
+    exact = CostTable({name: dataclasses.replace(one, low=one.typical, high=one.typical) for name, one in costs.rows.items()})
+    assert "rests on one constant" not in page_of(small([line, baseline]), exact).text
+
+
+def test_parts_differ_in_colour(example: tuple[Path, Any], costs: CostTable) -> None:
+    looks = [_part_look(place) for place in range(PARTS_SHOWN)]
+    assert len({look.slot for look in looks}) == PARTS_SHOWN
+    style = (example[0] / "report.html").read_text(encoding="utf-8")
+    for look in looks:
+        assert style.count(f"--series-{look.slot}: #") == 2, "light and dark"
+
+
+def test_legends_stand_once_per_section_and_axes_say_training(example: tuple[Path, Any]) -> None:
+    text = (example[0] / "report.html").read_text(encoding="utf-8")
+    assert text.count('<ul class="legend">') == 4  # curves, cosines, and rules and components of energy
+    assert "error on TRAINING rows" in text
+    assert ">training error<" not in text
+
+
+def test_rates_at_an_edge_are_marked(changed: Callable[..., Path], costs: CostTable) -> None:
+    out = changed(lambda d: (d["rows"][0].update(rate_at_edge=True, rates_tried=7), d["rows"][1].update(rates_tried=5)))
+    page = page_of(out, costs)
+    assert [row[0].split()[0] for row in page.find("at edge", "master copy")] == ["equilibrium-propagation"]
+    assert page.find("equilibrium-propagation", "× 1, of 7 tried")
+    assert page.find("bp-feedforward", "× 1, of 5 tried")
 
 
 @pytest.mark.parametrize(
