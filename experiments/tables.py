@@ -57,7 +57,7 @@ def comparison_table(
         "Passes, modelled time and energy (boundary: system) are of training one model; the report has their sources.",
     ]
     if any(row["unsettled_fraction"] for row in rows):
-        notes.append(f"! some free phases of the last epoch ended with a residual above {SETTLED:g}: not settled.")
+        notes.append(f"! some phases of the last epoch ended with a residual above {SETTLED:g}: not settled.")
     if any(row["energy_partial"] for row in rows):
         notes.append("* partial: some events have no price.")
     if any(row["rate_at_edge"] for row in rows):
