@@ -196,7 +196,9 @@ def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, s
                 topics.append(("Inference, other ways to run the digital network", said, told))
         if row.unsettled_fraction:
             share = f"{100 * row.unsettled_fraction:.2g} %"
-            sentence = f"{share} of the samples of the last epoch had a phase that ended above the residual that counts as settled."
+            sentence = (
+                f"{share} of the samples of the last epoch had a phase that ended above the residual that counts as settled."
+            )
             topics.append(("Unsettled", sentence, ""))
         found.append((f"{entry.label} on {row.substrate}, {row.data}", topics))
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -83,6 +84,12 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
         differentiation. ``macs_per_sample`` and ``macs_backward_per_sample`` are what one solution and its gradient cost a
         digital host.
     """
+    return _twin_class(description)(values)
+
+
+@cache
+def _twin_class(description: HopfieldDescription) -> Any:
+    """The twin of every chip made to a description: a rule asks for a new twin at each update, and classes are dear."""
     import torch
 
     activations = description.layer_activations()
@@ -113,7 +120,7 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
             return (None, None, *(torch.as_tensor(gradient) for gradient in found))
 
     class HopfieldTwin(torch.nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, values: Mapping[str, Array]) -> None:
             super().__init__()
             for name, value in values.items():
                 self.register_parameter(name, torch.nn.Parameter(torch.as_tensor(np.asarray(value, dtype=np.float64).copy())))
@@ -131,4 +138,4 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
             ]
             return RestPoint.apply(inputs, states, *(self.get_parameter(name) for name in order))  # type: ignore[no-untyped-call]
 
-    return HopfieldTwin()
+    return HopfieldTwin
