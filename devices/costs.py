@@ -47,7 +47,12 @@ EVENTS = (
 )
 """Events the shipped table prices. Ideal converters (``adc_conversion_ideal``) have no price: they cannot be built."""
 
-EVENT_UNITS: Mapping[str, str] = {"ohmic_joule": "1", "amplifier_second": "W"}
+UNPRICED_EVENTS = (
+    "source_second",  # seconds x sources (loudspeaker, antenna, laser) under drive: the power is that of one apparatus
+)
+"""Events without a price of general use: reported as not modelled, until a table of one's own prices them."""
+
+EVENT_UNITS: Mapping[str, str] = {"ohmic_joule": "1", "amplifier_second": "W", "source_second": "W"}
 """Unit of an event's cost where it is not J per event: joules per joule, and joules per second."""
 
 Z95 = 1.6448536269514722

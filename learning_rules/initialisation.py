@@ -18,7 +18,8 @@ def initial_values(
     """Values to begin training with.
 
     A coupling of shape (to, from) is uniform in [-limit, limit]; ``glorot-uniform``: limit = gain sqrt(6 / (to + from))
-    (half-Glorot at gain 1/2); ``he-uniform``: limit = gain sqrt(6 / from), for rectified responses at gain 1. A bias is 0.
+    (half-Glorot at gain 1/2); ``he-uniform``: limit = gain sqrt(6 / from), for rectified responses at gain 1. A bias is 0. A
+    parameter that says what it begins with (`Parameter.initial`) begins with that.
     Every parameter has a stream of its own, ``key.at(name)``: its values do not depend on which others there are.
 
     Parameters
@@ -49,7 +50,9 @@ def initial_values(
     check_range("gain", gain, low=0.0, low_open=True, high_open=True)
     values = {}
     for name, parameter in parameters.items():
-        if len(parameter.shape) == 1:
+        if parameter.initial is not None:
+            values[name] = np.full(parameter.shape, float(parameter.initial))
+        elif len(parameter.shape) == 1:
             values[name] = np.zeros(parameter.shape)
         elif len(parameter.shape) == 2:
             fan = sum(parameter.shape) if scheme == "glorot-uniform" else parameter.shape[1]

@@ -28,8 +28,10 @@ Samples = NDArray[np.int64]
 CAPABILITIES = (
     "Forward",  # outputs for inputs, one read each
     "ReadStates",  # every layer or node can be read, not only the output
+    "ReadLayers",  # what enters and what leaves each known linear map can be read, down to a chosen depth
     "LocalGain",  # slope of each node's response at its operating point
     "InjectInput",  # a drive added to the input
+    "InjectLabel",  # a label can be driven in beside the data
     "InjectNode",  # a known drive added at inner nodes
     "PerturbParameters",  # a temporary change of parameters
     "Relaxing",  # settles, with an optional nudge, from an optional start
@@ -40,6 +42,7 @@ CAPABILITIES = (
     "Feedback",  # separate feedback couplings
     "Adjoint",  # reciprocity or time reversal gives dL/dtheta
     "Twin",  # differentiable torch model from nominal data and requested values
+    "Identification",  # the twin is fitted to measured pairs, and can be fitted again
     "Spiking",  # spikes in, spikes out
     "LinearSolving",  # equilibrates to the solution of a linear system
     "Program",  # parameters can be written
@@ -56,6 +59,7 @@ TRAITS = (
     "gradient-flow",  # the states descend an energy
     "holomorphic",
     "monotone",
+    "mapped",  # every parameter belongs to a known linear map both ends of which are measured
 )
 """Names a substrate may list in `traits`."""
 
@@ -79,6 +83,9 @@ class Parameter:
     accepts : tuple of str
         Kinds of request it takes, of ``"Write"``, ``"Add"`` and ``"Outer"``. A pulsed array may take outer products alone; it
         then begins with what it holds and can only be trained in place.
+    initial : float or None
+        Value it begins with everywhere; None where the initialisation draws one. Physical parameters that are neither
+        couplings nor biases have one.
     """
 
     shape: tuple[int, ...]
@@ -88,6 +95,7 @@ class Parameter:
     layer: int = 1
     readout: bool = False
     accepts: tuple[str, ...] = ("Write", "Add", "Outer")
+    initial: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,38 @@ class Settled:
     steps: int
     tolerance: float | None = None
     record: tuple[Array, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One known linear map y = W a + b as it was met in a pass: what enters it and what leaves it.
+
+    Attributes
+    ----------
+    features : ndarray, shape (batch, fan-in)
+        a: what was measured behind the physics of this layer, with whatever goes past the physics digitally behind it.
+    outputs : ndarray, shape (batch, width)
+        y, before any response.
+    """
+
+    features: Array
+    outputs: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backward:
+    """What an adjoint experiment gives.
+
+    Attributes
+    ----------
+    parameters : mapping of str to estimate
+        Gradient of the batch-mean loss with respect to each parameter.
+    inputs : ndarray, shape (batch, inputs)
+        Gradient of each sample's own loss with respect to its inputs, per unit of the input port.
+    """
+
+    parameters: Mapping[str, "Estimate"]
+    inputs: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,6 +302,40 @@ class ReadStates(Protocol):
         """Every layer after the input, output last, as measured."""
 
 
+class ReadLayers(Protocol):
+    def layers(
+        self, inputs: Array, *, samples: Samples, key: Key, labels: Array | None = None, depth: int | None = None
+    ) -> tuple[Layer, ...]:
+        """Every linear map as it was met, from the input on; the first `depth` of them when that is given, no deeper pass.
+
+        `labels` (batch, outputs), in [-1, 1], are driven in beside the data; legal only with the capability ``InjectLabel``.
+        Zero where they are not given.
+        """
+
+
+class InjectNode(Protocol):
+    def inject(self, inputs: Array, offsets: tuple[Array, ...], *, samples: Samples, key: Key) -> Array:
+        """Outputs (batch, outputs), as measured, with known offsets (batch, width) added to what leaves each map."""
+
+
+class PerturbParameters(Protocol):
+    def perturbed(self, inputs: Array, changes: Mapping[str, Array], *, samples: Samples, key: Key) -> Array:
+        """Outputs (batch, outputs), as measured while the named parameters hold their values plus these changes."""
+
+
+class Adjoint(Protocol):
+    def adjoint(self, inputs: Array, gradient: Array, *, samples: Samples, key: Key) -> Backward:
+        """dC/dtheta measured by driving the outputs: `gradient` (batch, outputs) is each sample's own dC/d(output).
+
+        Makes a forward pass and an adjoint pass of the device per sample.
+        """
+
+
+class Identification(Protocol):
+    def identify(self, *, key: Key) -> float:
+        """Measure fresh pairs of drive and response, fit the twin to them, say how well it predicts pairs held out (R^2)."""
+
+
 class Relaxing(Protocol):
     def settle(
         self,
@@ -316,6 +390,11 @@ class Twin(Protocol):
 PROTOCOLS: Mapping[str, type] = {
     "Forward": Forward,
     "ReadStates": ReadStates,
+    "ReadLayers": ReadLayers,
+    "InjectNode": InjectNode,
+    "PerturbParameters": PerturbParameters,
+    "Adjoint": Adjoint,
+    "Identification": Identification,
     "Relaxing": Relaxing,
     "LocalContrast": LocalContrast,
     "LinearSolving": LinearSolving,
