@@ -238,7 +238,7 @@ class CostTable:
 
 def known_event(name: str) -> bool:
     """Whether `name` belongs to the ledger's vocabulary: `EVENTS`, or a converter of any other resolution."""
-    return name in EVENTS or _CONVERSION.fullmatch(name) is not None
+    return name in EVENTS or name in UNPRICED_EVENTS or _CONVERSION.fullmatch(name) is not None
 
 
 def load_costs(path: Path | str | None = None) -> CostTable:
@@ -316,7 +316,7 @@ def _parse(cells: Mapping[str, str], place: str) -> Cost:
         if cells[name] not in allowed:
             raise InputError(f"{place}: {_unknown(name, cells[name], allowed)}")
     if cells["event"] and not known_event(cells["event"]):
-        raise InputError(f"{place}: {_unknown('event', cells['event'], EVENTS)}")
+        raise InputError(f"{place}: {_unknown('event', cells['event'], (*EVENTS, *UNPRICED_EVENTS))}")
     for name in ("source", "unit"):
         if not cells[name]:
             raise InputError(f"{place}: {name} of {cells['id']!r} is empty; expected text")

@@ -90,6 +90,7 @@ class AbstractBlackBox(AbstractSubstrate):
         self._held: dict[str, Floats] = {
             name: np.full(one.shape, 0.0 if one.initial is None else one.initial) for name, one in parameters.items()
         }
+        self._requested = {name: values.copy() for name, values in self._held.items()}
 
     @abstractmethod
     def _respond(self, drive: Floats, held: Mapping[str, Floats]) -> Floats:
@@ -104,8 +105,13 @@ class AbstractBlackBox(AbstractSubstrate):
         """Change the physics of this chip for good, as a knock does, by a relative `size`: for experiments, never for a rule."""
 
     @property
+    def requested(self) -> Mapping[str, Floats]:
+        """What was asked for by the last writes, clipped to the ranges: the host knows it without a reading."""
+        return {name: values.copy() for name, values in self._requested.items()}
+
+    @property
     def capabilities(self) -> frozenset[str]:
-        """``Forward``; with parameters also ``Program``, ``ReadBack`` and ``PerturbParameters``; ``Adjoint`` where it is possible."""
+        """``Forward``; with parameters ``Program``, ``ReadBack``, ``PerturbParameters``; ``Adjoint`` where it is possible."""
         tunable = {"Program", "ReadBack", "PerturbParameters"} if self._parameters else set()
         return frozenset({"Forward"} | tunable | ({"Adjoint"} if self._has_adjoint() else set()))
 
@@ -184,17 +190,19 @@ class AbstractBlackBox(AbstractSubstrate):
         InputError
             When a parameter is unknown or values do not fit; nothing is written then.
         """
-        values = {}
+        values, asked = {}, {}
         for name, request in requests.items():
             parameter = self._parameters[check_name("parameter", name, self._parameters)]
             check_request(name, request, parameter)
             change = request.dense() if isinstance(request, Outer) else request.values
             held = 0.0 if isinstance(request, Write) else self._held[name]
-            values[name] = self._written(parameter, held + np.asarray(change, dtype=np.float64))
+            asked[name] = np.clip(held + np.asarray(change, dtype=np.float64), parameter.low, parameter.high)
+            values[name] = self._written(parameter, asked[name])
         self._tally("program_call", 1)
         for name, one in values.items():
             self._count(name, "device_write", one.size)
         self._held |= values
+        self._requested |= asked
 
     def read_back(self, *, key: Key) -> Mapping[str, Array]:
         """Values that parameters hold; every element is read once. `key` is not used."""
@@ -204,7 +212,16 @@ class AbstractBlackBox(AbstractSubstrate):
 
     def snapshot(self) -> dict[str, Any]:
         """Held values, the clock, and what a subclass adds in `_hidden`."""
-        return {"clock_s": self._clock_s, **{f"held/{name}": one.copy() for name, one in self._held.items()}, **self._hidden()}
+        return {
+            "clock_s": self._clock_s,
+            **self._kept("held", self._held),
+            **self._kept("requested", self._requested),
+            **self._hidden(),
+        }
+
+    @staticmethod
+    def _kept(place: str, values: Mapping[str, Floats]) -> dict[str, Any]:
+        return {f"{place}/{name}": one.copy() for name, one in values.items()}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot, to the same bits.
@@ -215,12 +232,13 @@ class AbstractBlackBox(AbstractSubstrate):
             When an entry is missing or does not fit; nothing is changed then.
         """
         check_name("entry of the snapshot", "clock_s", snapshot)
-        held = {}
+        found: dict[str, dict[str, Floats]] = {"held": {}, "requested": {}}
         for name, parameter in self._parameters.items():
-            check_name("entry of the snapshot", f"held/{name}", snapshot)
-            held[name] = np.array(check_array(name, snapshot[f"held/{name}"], shape=parameter.shape), dtype=np.float64)
+            for place, values in found.items():
+                entry = check_name("entry of the snapshot", f"{place}/{name}", snapshot)
+                values[name] = np.array(check_array(entry, snapshot[entry], shape=parameter.shape), dtype=np.float64)
         self._set_hidden(snapshot)
-        self._held, self._clock_s = held, float(snapshot["clock_s"])
+        self._held, self._requested, self._clock_s = found["held"], found["requested"], float(snapshot["clock_s"])
 
     def _hidden(self) -> dict[str, Any]:
         """What `disturb` or drift changes, as arrays and numbers."""

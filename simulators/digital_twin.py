@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.validation import InputError, check_name
@@ -66,6 +67,28 @@ def batch_loss(loss: str, outputs: "torch.Tensor", targets: "torch.Tensor", outp
     raise InputError(
         f"cross_entropy needs outputs in [0, 1] or unbounded; these lie in [{output.low:g}, {output.high:g}]; expected loss 'mse'"
     )
+
+
+def loss_and_gradient(loss: str, outputs: Array, targets: Array, output: Port) -> tuple[float, NDArray[np.float64]]:
+    """Mean loss of measured outputs, and the gradient of each sample's own loss with respect to its outputs.
+
+    Parameters
+    ----------
+    loss : str
+        See `batch_loss`.
+    outputs, targets : ndarray, shape (batch, outputs)
+    output : Port
+
+    Returns
+    -------
+    float, ndarray of shape (batch, outputs)
+    """
+    import torch
+
+    tensor = to_tensor(outputs, torch.float64).requires_grad_()
+    mean_loss = batch_loss(loss, tensor, to_tensor(targets, torch.float64), output)
+    (gradient,) = torch.autograd.grad(mean_loss, tensor)
+    return float(mean_loss.detach()), to_array(gradient) * len(tensor)
 
 
 def macs_per_sample(module: "torch.nn.Module", *, backward: bool = False) -> int:
