@@ -13,16 +13,20 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_name
 from inmaterio.experiments.configuration import RunConfig, SubstrateConfig
 from inmaterio.experiments.data import Dataset, Split, load_data, split
-from inmaterio.experiments.encodings import InputEncoding, TargetEncoding, fit_encoding, fit_targets
+from inmaterio.experiments.encodings import InputEncoding, TargetEncoding, fit_encoding, fit_targets, scheme_for
 from inmaterio.experiments.registry import RuleEntry, call, find_rule, find_substrate
 from inmaterio.learning_rules.contract import Batch, Rule
-from inmaterio.simulators.capabilities import Array, Parameter, Substrate
+from inmaterio.learning_rules.initialisation import initial_values
+from inmaterio.simulators.capabilities import Array, Parameter, Substrate, Write
 from inmaterio.simulators.digital import DigitalSubstrate, TwinSubstrate
 from inmaterio.simulators.digital_readout import DigitalReadout
 from inmaterio.simulators.measurable import Measurable, calls_of
 
 EXPECTED = tuple(name for name in vars(Substrate) if not name.startswith("_"))
 """What every substrate has, by name."""
+
+CALIBRATION_ROWS = 1000
+"""Most training rows on which detectors and features are standardised."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -117,8 +121,12 @@ def assemble(config: RunConfig) -> Parts:
     for port in ("input", "output"):
         if port not in chip.ports:
             raise InputError(f"substrate {config.substrate.name!r} has no {port} port; expected one that data go through")
+    encoding = fit_encoding(dataset.inputs[fitted], chip.ports["input"], scheme=scheme_for(dataset.kind))
     if config.training.placement == "twin-deployed":
-        learner = TwinSubstrate.of(chip)
+        with ledger.phase("initialise"):
+            calibrate(chip, config, encoding.encode(dataset.inputs[fitted[:CALIBRATION_ROWS]]), fitted[:CALIBRATION_ROWS])
+        with ledger.phase("train"), ledger.phase("twin"):  # a twin that is fitted to the device has its price
+            learner = TwinSubstrate.of(chip)
         learner.attach(ledger, "host")
     deployed = build_rule(entry, substrates, hyper)
     rule = deployed if learner is chip else build_rule(entry, {**substrates, entry.learner: learner}, hyper)
@@ -133,7 +141,7 @@ def assemble(config: RunConfig) -> Parts:
         fitted=fitted,
         evaluated=evaluated,
         answers=answers,
-        encoding=fit_encoding(dataset.inputs[fitted], chip.ports["input"]),
+        encoding=encoding,
         targets=fit_targets(answers[fitted], chip.ports["output"], classes=dataset.classes),
         ledger=ledger,
         substrates=substrates,
@@ -145,6 +153,29 @@ def assemble(config: RunConfig) -> Parts:
         loss=str(hyper.get("loss", "mse")),
         rates=parameter_rates(config, entry, learner.parameters),
     )
+
+
+def first_values(config: RunConfig, parameters: Mapping[str, Parameter]) -> dict[str, Array]:
+    """What a run begins with."""
+    training, key = config.training, Key(config.seed).at("init")
+    return dict(initial_values(parameters, key=key, gain=training.gain, scheme=training.initialisation))
+
+
+def write_values(substrate: Any, values: Mapping[str, Array], key: Key) -> None:
+    """Write what can be written; the rest begins with what it holds."""
+    writable = {name: Write(one) for name, one in values.items() if "Write" in substrate.parameters[name].accepts}
+    if writable:
+        substrate.program(writable, key=key)
+
+
+def calibrate(substrate: Any, config: RunConfig, inputs: Array, rows: Array) -> None:
+    """Let a substrate calibrate itself on data, at the values that training begins with; one that does not is left alone."""
+    if not callable(getattr(substrate, "calibrate", None)):
+        return
+    if "Program" in substrate.capabilities:
+        key = Key(config.seed).at("program", "initialise")
+        write_values(substrate, first_values(config, substrate.parameters), key)
+    substrate.calibrate(inputs, rows, Key(config.seed).at("calibrate"))
 
 
 def build_rule(entry: RuleEntry, substrates: Mapping[str, Any], hyper: Mapping[str, Any]) -> Rule:

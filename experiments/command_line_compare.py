@@ -2,8 +2,10 @@
 
 import shlex
 import sys
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,9 +15,32 @@ from inmaterio.experiments.command_line import Costs, Jobs, Json, _costs, app, p
 from inmaterio.experiments.interruption import stoppable
 
 
+def assigned(texts: Sequence[str], flag: str, owner: str) -> dict[str, dict[str, Any]]:
+    """Values by owner and name from texts such as ``OWNER.NAME=VALUE``, VALUE as in TOML.
+
+    Raises
+    ------
+    InputError
+        When a text is not of that form.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        place, equals, value = text.partition("=")
+        name, dot, key = place.rpartition(".")
+        try:
+            if not (equals and dot and name and key):
+                raise ValueError(f"expected {owner}.NAME=VALUE")
+            found.setdefault(name, {})[key] = tomllib.loads(f"value = {value}")["value"]
+        except ValueError as error:  # TOML's own is one
+            raise InputError(f"{flag} is {text!r}: {error}") from None
+    return found
+
+
 @app.command("compare")
 def compare_command(
-    data: Annotated[str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER.")] = "digits",
+    data: Annotated[
+        str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER, of WAV recordings wav:FOLDER.")
+    ] = "digits",
     substrate: Annotated[
         list[str] | None,
         typer.Option(help="Substrates, by name or FILE.py:NAME, NAME being in the file's PRESETS.  [default: hopfield-ideal]"),
@@ -31,7 +56,7 @@ def compare_command(
     out: Annotated[Path, typer.Option(help="Folder for runs, comparison.json and report.html.")] = Path("comparison"),
     quick: Annotated[bool, typer.Option("--quick", help="15 epochs, 3 rates, 2 seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Choose learning rates again although tuned ones are kept.")] = False,
-    hidden: Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers.  [default: 64]")] = None,
+    hidden: Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers; 0 for none.  [default: 64]")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs.  [default: 20; 15 with --quick]")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 20,
     train_limit: Annotated[int | None, typer.Option(help="Use no more than so many rows for training and validation.")] = None,
@@ -40,6 +65,13 @@ def compare_command(
     split_seed: Annotated[list[int] | None, typer.Option(help="Seeds of the splits.  [default: 0]")] = None,
     splits: Annotated[int | None, typer.Option(help="So many splits, with seeds from 0; instead of --split-seed.")] = None,
     loss: Annotated[str | None, typer.Option(help="'mse' or 'cross_entropy', in place of each rule's own.")] = None,
+    optimiser: Annotated[str, typer.Option(help="'sgd', 'adam', ...: of every rule.")] = "sgd",
+    hyper: Annotated[
+        list[str] | None, typer.Option(help="RULE.NAME=VALUE, a hyperparameter of a rule; VALUE as in TOML.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="SUBSTRATE.NAME=VALUE, an option of a substrate; VALUE as in TOML.")
+    ] = None,
     tuned: Annotated[Path | None, typer.Option(help="Folder of tuned settings; the package's by default.")] = None,
     costs: Costs = None,
     jobs: Jobs = None,
@@ -50,6 +82,7 @@ def compare_command(
     Example: `inmaterio compare --quick --substrate hopfield-ideal hopfield-imperfect --rule equilibrium-propagation`
     """
     from inmaterio.experiments.compare import compare
+    from inmaterio.experiments.physics_tables import has_ablations, physics_sentences, physics_table, work_table
     from inmaterio.experiments.report import write_comparison_report
     from inmaterio.experiments.tables import comparison_table
     from inmaterio.experiments.tuning import FOLDER
@@ -71,7 +104,7 @@ def compare_command(
             chips=chips,
             quick=quick,
             tune=tune,
-            hidden=tuple(hidden or (64,)),
+            hidden=() if hidden == [0] else tuple(hidden or (64,)),
             epochs=epochs,
             batch_size=batch_size,
             train_limit=train_limit,
@@ -79,6 +112,9 @@ def compare_command(
             write_mode=write_mode,
             split_seeds=range(splits) if splits is not None else split_seed or (0,),
             loss=loss,
+            optimiser=optimiser,
+            hyper=assigned(hyper or (), "--hyper", "RULE"),
+            options=assigned(option or (), "--option", "SUBSTRATE"),
             jobs=jobs,
             costs=prices,
             tuned_folder=FOLDER if tuned is None else tuned,
@@ -91,6 +127,12 @@ def compare_command(
     console.print(table)
     for note in notes:
         console.print(note, markup=False, highlight=False)
+    if has_ablations(found.rows):
+        for further in (physics_table(found.rows, width=console.width), work_table(found.rows)):
+            console.print()
+            console.print(further)
+        for sentence in physics_sentences(found.rows):
+            console.print(sentence, markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
         print_json(found.rows)

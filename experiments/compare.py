@@ -85,6 +85,9 @@ def compare(
     write_mode: str = "master copy",
     split_seeds: Sequence[int] = (0,),
     loss: str | None = None,
+    optimiser: str = "sgd",
+    hyper: Mapping[str, Mapping[str, Any]] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     jobs: int | None = None,
     costs: CostTable | None = None,
     tuned_folder: Path = FOLDER,
@@ -111,6 +114,10 @@ def compare(
         Choose rates again although tuned settings are there.
     hidden, epochs, batch_size, train_limit, test_limit, write_mode, loss
         See `inmaterio.experiments.configuration`; `loss` in place of each rule's own.
+    optimiser : str
+        Of every rule and control but ``readout-only``, which has its own.
+    hyper, options : mapping of str to mapping, optional
+        Hyperparameters by rule, and options by substrate.
     split_seeds : sequence of int
         Every run is done on each of these splits; rates are chosen on the first.
     jobs : int, optional
@@ -157,9 +164,10 @@ def compare(
             epochs=(QUICK_EPOCHS if quick else FULL_EPOCHS) if epochs is None else epochs,
             batch_size=batch_size,
             write_mode=write_mode,
+            optimiser=optimiser,
         ),
     )
-    plans, notes = plan_rows(base, substrates, rules, loss)
+    plans, notes = plan_rows(base, substrates, rules, loss, hyper=hyper, options=options)
     out = Path(out)
     grid = QUICK_GRID if quick else FULL_GRID
     tuning = _tune(plans, grid, out, jobs, progress, None if quick else tuned_folder, tune, command)
@@ -196,6 +204,9 @@ def compare(
         "write_mode": write_mode,
         "split_seeds": list(split_seeds),
         "loss": loss,
+        "optimiser": optimiser,
+        "hyper": {name: dict(one) for name, one in (hyper or {}).items()},
+        "options": {name: dict(one) for name, one in (options or {}).items()},
         "command": command,
         "notes": notes,
     }

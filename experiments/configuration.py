@@ -40,7 +40,7 @@ class DataConfig:
     Attributes
     ----------
     name : str
-        A data set's name; a folder of IDX files is ``idx:FOLDER``.
+        A data set's name; a folder of IDX files is ``idx:FOLDER``, one of WAV recordings ``wav:FOLDER``.
     split_seed : int
         Seed of the permutation that makes the splits; apart from the seed of the run.
     train_limit, test_limit : int, optional

@@ -5,17 +5,20 @@
 - ``twin-deployed``: backpropagation in the digital twin, written onto the chip at the end; per substrate with a twin.
 - ``readout-only``: logistic (for values: linear) regression in the host on the measured states of the last hidden layer,
   everything in the substrate kept at its first values; per substrate whose hidden states can be read.
+- ``RULE without physics``, ``RULE with linear physics``: every rule once more where the physics before its maps is left out, or
+  replaced by the best linear map of the same size; per substrate that has ablations.
 - ``shuffled-labels``: the first rule at its own rate, labels of the training rows permuted: must be at chance; per substrate.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inmaterio.devices.validation import InputError
+from inmaterio.devices.validation import InputError, check_name
 from inmaterio.experiments.assembly import dataset_of
 from inmaterio.experiments.configuration import RuleConfig, RunConfig, SubstrateConfig
-from inmaterio.experiments.registry import find_rule, judge, sample
+from inmaterio.experiments.registry import find_rule, find_substrate, judge, sample
 
 BASELINE = ("backpropagation", "digital-feedforward")
 """Rule and substrate of ``bp-feedforward``."""
@@ -27,6 +30,14 @@ READOUT_ONLY = "readout-only"
 SHUFFLED_LABELS = "shuffled-labels"
 
 DELTA_RULE = "delta-rule"
+
+WITHOUT_PHYSICS, LINEAR_PHYSICS = "without physics", "with linear physics"
+
+ABLATIONS = {WITHOUT_PHYSICS: "no-physics", LINEAR_PHYSICS: "linear-physics"}
+"""How a row is called after its rule, and the option ``ablation`` of a substrate that it stands for."""
+
+ADAM_RATE = 0.005
+"""First rate of backpropagation in a digital network, and in a twin, where the optimiser is Adam."""
 
 READOUT_OPTIMISER, READOUT_RATE = "adam", 0.02
 """How ``readout-only`` learns: as well as a digital host can, and from a rate at which its grid of the same size as every
@@ -62,7 +73,13 @@ class Plan:
 
 
 def plan_rows(
-    base: RunConfig, substrates: Sequence[str], rules: Sequence[str], loss: str | None = None
+    base: RunConfig,
+    substrates: Sequence[str],
+    rules: Sequence[str],
+    loss: str | None = None,
+    *,
+    hyper: Mapping[str, Mapping[str, Any]] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[list[Plan], list[str]]:
     """Every row of a comparison.
 
@@ -74,6 +91,8 @@ def plan_rows(
         Names as `inmaterio.experiments.registry` takes them.
     loss : str, optional
         In place of each rule's own.
+    hyper, options : mapping of str to mapping, optional
+        Hyperparameters by rule, and options by substrate, in place of their own.
 
     Returns
     -------
@@ -85,6 +104,10 @@ def plan_rows(
     InputError
         When a name is unknown, or a rule or substrate that was asked for is left without a legal partner.
     """
+    hyper, options = hyper or {}, options or {}
+    for kind, given, known in (("rule", hyper, rules), ("substrate", options, substrates)):
+        for name in given:
+            check_name(f"{kind} that is compared:", name, known)
     notes: list[str] = []
     legal: dict[str, list[str]] = {substrate: [] for substrate in substrates}
     for rule in rules:
@@ -106,17 +129,19 @@ def plan_rows(
     def configured(rule: str, substrate: str, **training: Any) -> RunConfig:
         return replace(
             base,
-            substrate=SubstrateConfig(
-                substrate, base.substrate.hidden, base.substrate.options if substrate in substrates else {}
-            ),
-            rule=RuleConfig(rule, _hyper(rule, loss)),
+            substrate=SubstrateConfig(substrate, base.substrate.hidden, dict(options.get(substrate, {}))),
+            rule=RuleConfig(rule, {**_hyper(rule, loss), **hyper.get(rule, {})}),
             training=replace(base.training, **training),
         )
+
+    by_backpropagation = ADAM_RATE if base.training.optimiser in ("adam", "adamw") else None
 
     # its own loss: of a linear map in the host, whatever the rules beside it follow
     regression = "cross_entropy" if dataset_of(base.data.name).classes else "mse"
     plans = [Plan(rule, substrate, False, configured(rule, substrate)) for substrate in substrates for rule in legal[substrate]]
-    plans.append(Plan(BP_FEEDFORWARD, BASELINE[1], True, configured(*BASELINE, write_mode="master copy")))
+    plans.append(
+        Plan(BP_FEEDFORWARD, BASELINE[1], True, configured(*BASELINE, write_mode="master copy", rates=by_backpropagation))
+    )
     for substrate in substrates:
         first = legal[substrate][0]
         if IMPLICIT not in legal[substrate]:
@@ -130,11 +155,15 @@ def plan_rows(
         else:
             pair = judge(find_rule(BASELINE[0]), sample(substrate), substrate)
             if pair.legal:
-                training = {"placement": "twin-deployed", "write_mode": "master copy", "rates": _twin_rates(substrate)}
+                training = {
+                    "placement": "twin-deployed",
+                    "write_mode": "master copy",
+                    "rates": by_backpropagation or _twin_rates(substrate),
+                }
                 plans.append(Plan(TWIN_DEPLOYED, substrate, True, configured(BASELINE[0], substrate, **training)))
             else:
                 notes.append(f"control {TWIN_DEPLOYED} left out on {substrate}: {pair.reason}")
-        if not base.substrate.hidden:
+        if not base.substrate.hidden and "ReadLayers" not in sample(substrate).capabilities:
             notes.append(f"control {READOUT_ONLY} left out on {substrate}: there is no hidden layer")
         elif "ReadStates" not in sample(substrate).capabilities:
             notes.append(f"control {READOUT_ONLY} left out on {substrate}: {substrate} lacks capability ReadStates")
@@ -150,9 +179,20 @@ def plan_rows(
                 rates=READOUT_RATE,
             )
             plans.append(Plan(READOUT_ONLY, substrate, True, replace(control, rule=RuleConfig(DELTA_RULE, {"loss": regression}))))
+        if _has_ablations(substrate):
+            for rule in legal[substrate]:
+                for words, ablation in ABLATIONS.items():
+                    plain = configured(rule, substrate)
+                    changed = replace(plain.substrate, options={**plain.substrate.options, "ablation": ablation})
+                    plans.append(Plan(f"{rule} {words}", substrate, True, replace(plain, substrate=changed)))
         place = next(i for i, plan in enumerate(plans) if (plan.rule, plan.substrate, plan.control) == (first, substrate, False))
         plans.append(Plan(SHUFFLED_LABELS, substrate, True, configured(first, substrate, labels="shuffled"), rate_from=place))
     return plans, notes
+
+
+def _has_ablations(substrate: str) -> bool:
+    entry = find_substrate(substrate)
+    return "ablation" in inspect.signature(entry.taker).parameters
 
 
 def _twin_rates(substrate: str) -> float | tuple[float, ...] | None:

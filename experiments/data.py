@@ -1,7 +1,8 @@
-"""Data sets, and how their rows are split into training, validation and test.
+"""Data sets by name.
 
-Nothing here downloads: digits and diabetes come with scikit-learn, mnist1d makes itself, and MNIST or Fashion-MNIST are
-read from a folder of IDX files.
+Nothing here downloads: digits and diabetes come with scikit-learn, mnist1d, vowels-synthetic and parity-3 are made, the
+formants of vowels-peterson-barney lie beside this file, MNIST or Fashion-MNIST are read from a folder of IDX files, and
+recorded sounds from a folder of WAV files. A name may carry options: ``parity-3?noise=0.2&reference=1``.
 """
 
 import hashlib
@@ -22,26 +23,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.experiments.formants import VOWELS, formant_table
 from inmaterio.experiments.idx_files import read_idx_folder
+from inmaterio.experiments.splits import Rows
+from inmaterio.experiments.splits import Split as Split  # with `split`, beside load_data, where callers look for them
+from inmaterio.experiments.splits import split as split
 
 log = logging.getLogger(__name__)
 
-Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Which rows of a data set serve for what: indices, disjoint."""
-
-    train: Rows
-    validation: Rows
-    test: Rows
-
-    @property
-    def train_and_validation(self) -> Rows:
-        """Training rows, then validation rows: what the final fit uses once the settings are chosen."""
-        return np.concatenate([self.train, self.validation])
+KINDS = ("features", "waveform", "bits")
+"""What the inputs of a row are: quantities of their own, samples of one signal, or bits of -1 and 1 with noise. The last
+two are all on one scale, and zero means nothing: no feature is scaled or shifted apart from the others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,11 +62,18 @@ class Dataset:
         What one unit of the numbers is.
     default_split : Split or None
         The split the set is published with, its validation part empty; None when it has none.
+    groups : ndarray of int64, shape (n,), or None
+        Who or what each row comes from, such as the speaker: `split` keeps all rows of a group on one side. None when every row
+        stands for itself.
+    kind : str
+        One of `KINDS`: how the inputs may be scaled.
+    notes : tuple of str
+        What a reader of results has to know of the data: that they are made, resampled, and the like. One line each.
 
     Raises
     ------
     InputError
-        When shapes, numbers of rows or labels do not fit each other.
+        When shapes, numbers of rows or labels do not fit each other, or a published split has a group on both sides.
     """
 
     name: str
@@ -85,9 +86,13 @@ class Dataset:
     feature_unit: str = "1"
     target_unit: str = "1"
     default_split: Split | None = None
+    groups: Rows | None = None
+    kind: Literal["features", "waveform", "bits"] = "features"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name("task", self.task, ("classification", "regression"))
+        check_name("kind of inputs", self.kind, KINDS)
         check_array("inputs", self.inputs, shape=(None, None))
         check_range("number of rows", len(self.inputs), low=1)
         if self.task == "classification":
@@ -99,6 +104,13 @@ class Dataset:
             if self.targets is None or self.labels is not None or self.classes:
                 raise InputError(f"data set {self.name} is for regression; expected targets, no labels and 0 classes")
             check_array("targets", self.targets, shape=(len(self.inputs), None))
+        if self.groups is not None:
+            check_array("groups", self.groups, shape=(len(self.inputs),))
+            if self.default_split is not None:
+                fitted, test = self.default_split.train_and_validation, self.default_split.test
+                both = np.intersect1d(self.groups[fitted], self.groups[test])
+                if len(both):
+                    raise InputError(f"published split of {self.name} has group {both[0]} on both sides; expected whole groups")
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -135,7 +147,15 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
     Parameters
     ----------
     name : str
-        A key of `DATA`, with a path for FOLDER in ``idx:FOLDER``.
+        A key of `DATA`, with a path for FOLDER in ``idx:FOLDER`` and ``wav:FOLDER``. Behind a ``?`` may stand options, joined by
+        ``&``:
+
+        - ``wav:FOLDER?rate=8000&samples=800&classes=ae,ei,iy``: sampling rate in hertz (10000 when left out), samples per row
+          (1000), and which classes (all);
+        - ``vowels-synthetic?rate=8000&samples=800&vowels=ae,iy&repetitions=2``: as above, of the vowels of `formants.VOWELS`, and
+          how often each speaker says each (1);
+        - ``parity-3?rows=600&noise=0.1&reference=1``: rows, a multiple of 8; standard deviation of the noise; whether a
+          constant 1 stands as a fourth input (0: it does not).
     cache : Path, optional
         Folder for what takes long to make; `cache_folder` when None.
 
@@ -146,70 +166,17 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
     Raises
     ------
     InputError
-        When the name is unknown (the nearest are offered) or the files of a folder are bad.
+        When the name or an option is unknown (the nearest are offered) or the files of a folder are bad.
     """
     head, _, folder = name.partition(":")
-    if head == "idx" and folder:
-        return DATA[FOLDER_NAME].load(folder, cache)
-    if head == "idx":
-        raise InputError(f"data set {name!r} names no folder; expected {FOLDER_NAME}, such as idx:/data/mnist")
+    if head in FOLDERS and folder.partition("?")[0]:
+        return DATA[FOLDERS[head]].load(folder, cache)
+    if head in FOLDERS:
+        raise InputError(f"data set {name!r} names no folder; expected {FOLDERS[head]}, such as {EXAMPLES[head]}")
+    head, mark, options = name.partition("?")
+    if head in WITH_OPTIONS:
+        return DATA[head].load(options if mark else "", cache)
     return DATA[check_name("data set", name, DATA)].load("", cache)
-
-
-def split(
-    dataset: Dataset,
-    *,
-    split_seed: int,
-    validation_fraction: float = 0.2,
-    train_limit: int | None = None,
-    test_limit: int | None = None,
-) -> Split:
-    """Split the rows of a data set.
-
-    Without a published split, ``default_rng(split_seed).permutation(n)`` orders the rows: the first floor(4 n / 5) are for
-    training and validation, the others for test (1437 and 360 of the 1797 digits). With one, its test rows are kept for
-    every seed and the same permutation orders its training rows. Validation rows are the last ones of that order.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        What to split.
-    split_seed : int
-        At least 0.
-    validation_fraction : float
-        Share of the rows that are not for test, in [0, 1), rounded to whole rows.
-    train_limit, test_limit : int, optional
-        Use no more than the first so many rows for training and validation, and for test: of the published order, or of the
-        permutation where there is none.
-
-    Returns
-    -------
-    Split
-        Disjoint; it covers every row when there are no limits.
-
-    Raises
-    ------
-    InputError
-        When a number is out of range or no row is left for training or test.
-    """
-    _check_whole("split_seed", split_seed, 0)
-    check_range("validation_fraction", validation_fraction, low=0, high=1, high_open=True)
-    for name, limit in (("train_limit", train_limit), ("test_limit", test_limit)):
-        if limit is not None:
-            _check_whole(name, limit, 1)
-    generator = np.random.default_rng(split_seed)
-    if dataset.default_split is None:
-        order = generator.permutation(len(dataset)).astype(np.int64)
-        fitted, test = np.split(order, [4 * len(order) // 5])
-        fitted = fitted[:train_limit]
-    else:
-        published, test = dataset.default_split.train_and_validation, dataset.default_split.test
-        fitted = generator.permutation(published[:train_limit])
-    kept = len(fitted) - round(validation_fraction * len(fitted))
-    if kept < 1 or len(test) < 1:
-        left = f"{max(kept, 0)} rows for training and {len(test)} for test"
-        raise InputError(f"data set {dataset.name} of {len(dataset)} rows leaves {left}; expected at least 1 each")
-    return Split(fitted[:kept], fitted[kept:], test[:test_limit].copy())
 
 
 def cache_folder() -> Path:
@@ -296,22 +263,157 @@ def _load_idx(folder: str, cache: Path | None) -> Dataset:
     )
 
 
-FOLDER_NAME = "idx:FOLDER"
+def _load_wav(text: str, cache: Path | None) -> Dataset:
+    from inmaterio.experiments.wav_files import read_wav_folder
+
+    folder, _, options = text.partition("?")
+    try:
+        place = Path(folder).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"data set wav:{folder}: {error}") from error
+    chosen = _options("wav:FOLDER", options, ("rate", "samples", "classes"))
+    rate, samples = _whole(chosen, "rate", 10_000), _whole(chosen, "samples", 1000)
+    classes = chosen["classes"].split(",") if "classes" in chosen else None
+    found = read_wav_folder(place, rate_hz=rate, samples=samples, classes=classes)
+    for note in found.notes:
+        log.warning("wav:%s: %s", folder, note)
+    return Dataset(
+        name=f"wav:{text}",
+        inputs=found.waves,
+        task="classification",
+        labels=found.labels,
+        classes=len(found.class_names),
+        target_names=found.class_names,
+        feature_unit=f"sound pressure of unit energy, samples at {rate} Hz",
+        groups=found.speakers,
+        kind="waveform",
+        notes=found.notes,
+    )
+
+
+def _load_synthetic_vowels(text: str, cache: Path | None) -> Dataset:
+    from inmaterio.experiments.speech import DEFAULT_VOWELS, synthetic_vowels
+
+    chosen = _options(SYNTHETIC, text, ("rate", "samples", "vowels", "repetitions"))
+    rate = _whole(chosen, "rate", 10_000)
+    found = synthetic_vowels(
+        vowels=chosen["vowels"].split(",") if "vowels" in chosen else DEFAULT_VOWELS,
+        repetitions=_whole(chosen, "repetitions", 1),
+        rate_hz=rate,
+        samples=_whole(chosen, "samples", 1000),
+    )
+    return Dataset(
+        name=f"{SYNTHETIC}?{text}" if text else SYNTHETIC,
+        inputs=found.waves,
+        task="classification",
+        labels=found.labels,
+        classes=len(found.vowels),
+        target_names=found.vowels,
+        feature_unit=f"sound pressure of unit energy, samples at {rate} Hz",
+        groups=found.speakers,
+        kind="waveform",
+        notes=(
+            "semi-synthetic: sounds made by source and filter for made-up speakers, from the means and spreads of the formants "
+            "that Peterson and Barney (1952) measured; no recording of a voice",
+        ),
+    )
+
+
+def _load_peterson_barney(_: str, cache: Path | None) -> Dataset:
+    table = formant_table()
+    return Dataset(
+        name="vowels-peterson-barney",
+        inputs=np.log2(table.hertz / 1000.0),
+        task="classification",
+        labels=table.vowels.copy(),
+        classes=len(VOWELS),
+        target_names=VOWELS,
+        feature_unit="octaves above 1000 Hz: fundamental and first three formants",
+        groups=table.speakers.copy(),
+        notes=("measured by Peterson and Barney (1952)",),
+    )
+
+
+def _load_parity(text: str, cache: Path | None) -> Dataset:
+    """Key and order of draws are fixed: a longer set begins with the rows of a shorter one."""
+    chosen = _options(PARITY, text, ("rows", "noise", "reference"))
+    rows, reference = _whole(chosen, "rows", 600), _whole(chosen, "reference", 0)
+    if rows < 8 or rows % 8:
+        raise InputError(f"option rows of {PARITY} is {rows}; expected a multiple of 8, as many of each of the 8 patterns")
+    if reference not in (0, 1):
+        raise InputError(f"option reference of {PARITY} is {reference}; expected 0 or 1")
+    try:
+        noise = float(chosen.get("noise", PARITY_NOISE))
+    except ValueError:
+        raise InputError(f"option noise of {PARITY} is {chosen['noise']!r}; expected a number") from None
+    check_range(f"option noise of {PARITY}", noise, low=0.0, high=10.0)
+    patterns = np.arange(rows) % 8
+    bits = patterns[:, None] >> np.arange(3) & 1
+    inputs = 2.0 * bits - 1.0 + noise * Key(3, (PARITY,)).generator().standard_normal((rows, 3))
+    return Dataset(
+        name=f"{PARITY}?{text}" if text else PARITY,
+        inputs=np.column_stack([inputs, np.ones((rows, reference))]),
+        task="classification",
+        labels=(bits.sum(axis=1) % 2).astype(np.int64),
+        classes=2,
+        target_names=("even", "odd"),
+        feature_unit="-1 or 1 for a bit of 0 or 1, with noise",
+        kind="bits",
+        notes=(f"made: normal noise of standard deviation {noise:g} on each of three bits",),
+    )
+
+
+def _options(name: str, text: str, known: tuple[str, ...]) -> dict[str, str]:
+    """Options of a name, ``key=value`` joined by ``&``."""
+    found: dict[str, str] = {}
+    for part in text.split("&") if text else ():
+        key, _, value = part.partition("=")
+        check_name(f"option of {name}:", key, known)
+        if not value or key in found:
+            raise InputError(f"option {part!r} of {name}; expected {key}=VALUE, once")
+        found[key] = value
+    return found
+
+
+def _whole(options: Mapping[str, str], key: str, default: int) -> int:
+    text = options.get(key, str(default))
+    if not text.isascii() or not text.isdigit():
+        raise InputError(f"option {key} is {text!r}; expected a whole number such as {default}")
+    return int(text)
+
+
+FOLDERS = {"idx": "idx:FOLDER", "wav": "wav:FOLDER"}
+"""Data sets that are a folder of the user: their keys in `DATA`."""
+
+EXAMPLES = {"idx": "idx:/data/mnist", "wav": "wav:/data/vowels"}
+
+SYNTHETIC, PARITY = "vowels-synthetic", "parity-3"
+
+WITH_OPTIONS = (SYNTHETIC, PARITY)
+
+PARITY_NOISE = 0.1
+"""Standard deviation of the noise on each bit of parity-3: ten of them away from the other sign, so that no row is ambiguous."""
 
 DATA: Mapping[str, Source] = MappingProxyType(
     {
         "digits": Source("1797 handwritten digits of 8 x 8 pixels, with scikit-learn", _load_digits),
         "mnist1d": Source("4000 + 1000 noisy one-dimensional digits of 40 points, made by the package mnist1d", _load_mnist1d),
         "diabetes": Source("442 patients, 10 features, one value to predict, with scikit-learn", _load_diabetes),
-        FOLDER_NAME: Source("a folder of IDX files: MNIST, Fashion-MNIST and sets laid out like them, gzip or not", _load_idx),
+        SYNTHETIC: Source(
+            "279 vowels (ae, eh, iy) of 93 made-up speakers, 1000 samples at 10 kHz: semi-synthetic, from measured formants",
+            _load_synthetic_vowels,
+        ),
+        "vowels-peterson-barney": Source(
+            "1520 vowels of 10 kinds by 76 speakers: pitch and 3 measured formants", _load_peterson_barney
+        ),
+        PARITY: Source("600 rows of three noisy bits of -1 or 1, and whether the number of ones is odd", _load_parity),
+        FOLDERS["idx"]: Source("a folder of IDX files: MNIST, Fashion-MNIST and sets laid out like them, gzip or not", _load_idx),
+        FOLDERS["wav"]: Source(
+            "a folder of WAV recordings, a folder for each class or named like m01ae.wav, by speaker", _load_wav
+        ),
     }
 )
 """Every data set by name."""
-
-
-def _check_whole(name: str, value: int, low: int) -> None:
-    if not isinstance(check_range(name, value, low=low), (int, np.integer)):
-        raise InputError(f"{name} is {value!r}; expected a whole number of at least {low}")
 
 
 def _published(train: int, total: int) -> Split:

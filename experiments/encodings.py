@@ -4,7 +4,7 @@ Statistics come from the rows that are fitted on and from no others; the same fr
 validation and test rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from inmaterio.simulators.capabilities import Port
 
 Floats = NDArray[np.float64]
 
-SCHEMES = ("auto", "maximum", "standard")
+SCHEMES = ("auto", "maximum", "standard", "common")
 """Ways to map inputs: see `fit_encoding`."""
 
 STANDARD_REACH = 3.0
@@ -31,7 +31,7 @@ class InputEncoding:
     Attributes
     ----------
     scheme : str
-        ``"maximum"`` or ``"standard"``.
+        ``"maximum"``, ``"standard"`` or ``"common"``.
     port : Port
         Where the data enter; its unit is that of what `encode` returns.
     shift, divisor : ndarray, shape (features,)
@@ -173,6 +173,8 @@ def fit_encoding(inputs_train: ArrayLike, port: Port, *, scheme: str = "auto") -
       port's upper one, or for signed data the nearer of the two, so that no training row is clipped.
     - ``"standard"``: (inputs - mean) / (3 std) per feature, with -1 and 1 at the port's limits; a feature that is constant in the
       training rows is held at the port's middle. A port without limits gets (inputs - mean) / std.
+    - ``"common"``: one divisor for all features and no shift, which keeps the shape of a waveform. As ``"maximum"`` where the
+      port takes what the data are; signed data on a port of one sign go about its middle, -max and max to its limits.
     - ``"auto"``: ``"maximum"`` when no training input is negative, else ``"standard"``.
 
     A limit that the port lacks counts as 1 or -1 of its unit.
@@ -203,7 +205,14 @@ def fit_encoding(inputs_train: ArrayLike, port: Port, *, scheme: str = "auto") -
     low, high = _window(port)
     if scheme == "maximum" or (scheme == "auto" and not signed):
         return _fit_maximum(rows, port, low, high, signed)
+    if scheme == "common":
+        return _fit_common(rows, port, low, high, signed)
     return _fit_standard(rows, port, low, high)
+
+
+def scheme_for(kind: str) -> str:
+    """Scheme that suits the kind of a data set's inputs: ``"common"`` for waveforms and bits, else ``"auto"``."""
+    return "auto" if kind == "features" else "common"
 
 
 def _fit_maximum(rows: Floats, port: Port, low: float, high: float, signed: bool) -> InputEncoding:
@@ -215,6 +224,16 @@ def _fit_maximum(rows: Floats, port: Port, low: float, high: float, signed: bool
     width = rows.shape[1]
     reach = np.full(width, limit if largest > 0 else 0.0)
     return InputEncoding("maximum", port, np.zeros(width), np.full(width, largest if largest > 0 else 1.0), reach, 0.0)
+
+
+def _fit_common(rows: Floats, port: Port, low: float, high: float, signed: bool) -> InputEncoding:
+    if low <= 0 < high and (low < 0 or not signed):
+        return replace(_fit_maximum(rows, port, low, high, signed), scheme="common")
+    largest = float(np.abs(rows).max())
+    width = rows.shape[1]
+    reach = np.full(width, (high - low) / 2 if largest > 0 else 0.0)
+    divisor = np.full(width, largest if largest > 0 else 1.0)
+    return InputEncoding("common", port, np.zeros(width), divisor, reach, (low + high) / 2)
 
 
 def _fit_standard(rows: Floats, port: Port, low: float, high: float) -> InputEncoding:

@@ -17,7 +17,7 @@ import numpy as np
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
-from inmaterio.experiments.assembly import Parts, assemble
+from inmaterio.experiments.assembly import Parts, assemble, first_values
 from inmaterio.experiments.checkpoint import flatten_record, load_tree, rebuild_record, save_tree
 from inmaterio.experiments.configuration import RunConfig, located, to_toml
 from inmaterio.experiments.memory import show_widths
@@ -40,7 +40,6 @@ from inmaterio.experiments.training import (
     begin,
     conclude,
     deploy,
-    first_values,
     make_optimiser,
     requested_values,
     train_epoch,
@@ -190,7 +189,7 @@ def keep(parts: Parts, course: Course, partial: Path, name: str) -> None:
         "optimiser": {} if course.optimiser is None else course.optimiser.state(),
         "rule": flatten_record(course.state),
         "ledger": parts.ledger.to_records(),
-        "course": {key: getattr(course, key) for key in ("epoch", "step", "history", "ledgers", "probes", "seconds")},
+        "course": {key: getattr(course, key) for key in ("epoch", "step", "history", "ledgers", "probes", "seconds", "trained")},
     }
     save_tree(partial / "checkpoint.npz", tree)
 
@@ -207,7 +206,7 @@ def resume(parts: Parts, partial: Path, name: str, log: logging.Logger) -> Cours
         for role, substrate in parts.substrates.items():
             substrate.restore(tree["substrates"][role])
         parts.learner.restore(tree["learner"])
-        optimiser = make_optimiser(parts, first_values(parts))
+        optimiser = make_optimiser(parts, first_values(parts.config, parts.learner.parameters))
         if optimiser is not None:
             optimiser.load_state(tree["optimiser"])
         parts.ledger.load_records(tree["ledger"])

@@ -13,7 +13,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import numpy as np
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import RunConfig, load_config, to_toml, with_names
 from inmaterio.experiments.own_files import own_file, read_own
-from inmaterio.experiments.run_hash import data_folder, file_digest
+from inmaterio.experiments.run_hash import data_folder, file_digest, with_data_folder
 from inmaterio.simulators.capabilities import Array, Parameter
 
 CURVES: Mapping[str, tuple[str, str]] = {
@@ -178,7 +177,7 @@ def keep_own_files(config: RunConfig, folder: Path) -> RunConfig:
         return f"{target}:{place[1]}"
 
     named, data = with_names(config, copy), data_folder(config)
-    return named if data is None else replace(named, data=replace(named.data, name=f"idx:{data}"))
+    return named if data is None else with_data_folder(named, str(data))
 
 
 def digests(folder: Path) -> str:

@@ -16,12 +16,12 @@ from inmaterio.experiments.own_files import own_file, read_own
 
 @functools.cache
 def sources_digest() -> str:
-    """SHA-256 over every Python file of the packages, by name and content, in order of name."""
+    """SHA-256 over every Python file of the packages and the table of formants, by name and content, in order of name."""
     digest = hashlib.sha256()
     for name in ("devices", "simulators", "learning_rules", "experiments"):
         package = importlib.import_module(f"inmaterio.{name}")
         for folder in package.__path__:
-            for file in sorted(Path(folder).rglob("*.py")):
+            for file in sorted([*Path(folder).rglob("*.py"), *Path(folder).glob("formants.csv")]):
                 digest.update(f"{name}/{file.relative_to(folder).as_posix()}\0".encode())
                 digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -47,7 +47,7 @@ def file_digest(file: Path) -> str:
         raise InputError(f"cannot read {file}: {error.strerror}") from None
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=4096)
 def _digest(file: Path, modified_ns: int, size: int) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -56,7 +56,16 @@ def _digest(file: Path, modified_ns: int, size: int) -> str:
 def data_folder(config: RunConfig) -> Path | None:
     """Folder of the data, when they are the user's own files."""
     kind, colon, place = config.data.name.partition(":")
-    return Path(place).expanduser().resolve() if kind == "idx" and colon else None
+    if kind == "wav":
+        place = place.partition("?")[0]
+    return Path(place).expanduser().resolve() if kind in ("idx", "wav") and colon else None
+
+
+def with_data_folder(config: RunConfig, place: str) -> RunConfig:
+    """The configuration with the folder of its data, a `data_folder`, named as another; options stay."""
+    kind, _, text = config.data.name.partition(":")
+    mark, options = text.partition("?")[1:] if kind == "wav" else ("", "")
+    return replace(config, data=replace(config.data, name=f"{kind}:{place}{mark}{options}"))
 
 
 def _content(name: str) -> str:
@@ -74,12 +83,13 @@ def config_hash(config: RunConfig) -> str:
     config = with_names(config, _content)
     folder = data_folder(config)
     if folder is not None:
-        config = replace(config, data=replace(config.data, name="idx"))
+        config = with_data_folder(config, "")
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
     digest.update(sources_digest().encode())
     if folder is not None and folder.is_dir():
-        for file in sorted(folder.iterdir()):
+        inside = folder.iterdir() if config.data.name.startswith("idx:") else folder.rglob("*.[wW][aA][vV]")
+        for file in sorted(inside):
             if file.is_file():
-                digest.update(f"{file.name} {file_digest(file)}".encode())
+                digest.update(f"{file.relative_to(folder).as_posix()} {file_digest(file)}".encode())
     digest.update(_versions().encode())
     return digest.hexdigest()[:16]

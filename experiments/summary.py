@@ -11,7 +11,7 @@ from inmaterio.devices.costs import CostTable
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import RunConfig
-from inmaterio.experiments.controls import BASELINE, BP_FEEDFORWARD, READOUT_ONLY, Plan
+from inmaterio.experiments.controls import ABLATIONS, BASELINE, BP_FEEDFORWARD, READOUT_ONLY, Plan
 from inmaterio.experiments.data import load_data, split
 from inmaterio.experiments.digital_inference import variants
 from inmaterio.experiments.energy import EnergyEstimate, estimate, per_sample
@@ -110,7 +110,31 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
         "inference_batch": digital[0].batch if digital else None,
         "inference_variants_J": {one.label: _points(one.energy) for one in digital},
         "chance_error": _mean(datasets, "chance_error"),
+        "trained_digital": int(first["trained_digital"]),
+        "trained_physical": int(first["trained_physical"]),
+        "work": {
+            "update": work(ledgers, "train", _mean(datasets, "updates")),
+            "inference": work(ledgers, "infer", samples),
+        },
     }
+
+
+def work(ledgers: Sequence[Ledger], phase: str, count: float | None) -> dict[str, float] | None:
+    """Device passes, conversions and multiply-accumulates in the host, of a phase divided by a count; None when that is zero.
+
+    Everything the phase was charged for is in it, a twin's measured pairs and fit as well.
+    """
+    if not count:
+        return None
+    found = {"passes": 0.0, "conversions": 0.0, "macs": 0.0}
+    for ledger in ledgers:
+        found["passes"] += ledger.total("device_pass", phase)
+        for (place, _, _, event), amount in ledger.events.items():
+            if place.split("/")[0] == phase:
+                kind = "conversions" if "_conversion_" in event else "macs" if event.startswith("mac_") else ""
+                if kind:
+                    found[kind] += amount
+    return {name: value / (count * len(ledgers)) for name, value in found.items()}
 
 
 def _points(whole: EnergyEstimate | None) -> dict[str, float | None]:
@@ -134,14 +158,18 @@ def mean_cosines(datasets: Sequence[Any]) -> dict[str, float | None]:
 
 
 def add_differences(rows: Sequence[Row], places: Sequence[Sequence[tuple[int, int]]]) -> None:
-    """Add to each row its paired differences, with a 95 % interval, against ``bp-feedforward`` and ``readout-only``.
+    """Add to each row its paired differences, with a 95 % interval, against the controls it is read beside.
+
+    These are ``bp-feedforward``, ``readout-only``, and the same rule without physics and with linear physics.
 
     Parameters
     ----------
     rows : sequence of dict
         Changed: keys ``difference_bp_feedforward`` and ``difference_readout_only`` (of the same substrate), None for the
-        control itself. Negative: this row errs less. With mean, low, high, pairs, pair (what a pair is: ``"split"`` where
-        several splits are in common, else ``"seed"``), decides, standing and margin (see `Interval.standing`).
+        control itself; ``difference_without_physics`` and ``difference_with_linear_physics`` (of the same rule and substrate),
+        None where there is no such row. Negative: this row errs less. With mean, low, high, pairs, pair (what a pair is:
+        ``"split"`` where several splits are in common, else ``"seed"``), decides, standing and margin (see
+        `Interval.standing`).
     places : sequence of sequence of (int, int)
         Split seed and seed of each run of each row: see `pair_up`.
     """
@@ -149,18 +177,21 @@ def add_differences(rows: Sequence[Row], places: Sequence[Sequence[tuple[int, in
     for row, own in zip(rows, means, strict=True):
         # Where rows of test data are counted, no difference is known better than to one of them.
         resolution = 1.0 / row["test_rows"] if row.get("test_rows") and row.get("metric", "error") == "error" else 0.0
-        for control in (BP_FEEDFORWARD, READOUT_ONLY):
+        beside = {control: control for control in (BP_FEEDFORWARD, READOUT_ONLY)}
+        beside |= {words: f"{row['rule']} {words}" for words in ABLATIONS}
+        for control, name in beside.items():
             other = next(
                 (
                     mean
                     for mean, one in zip(means, rows, strict=True)
-                    if one["rule"] == control
+                    if one["rule"] == name
                     and one is not row
                     and (control == BP_FEEDFORWARD or one["substrate"] == row["substrate"])
                 ),
                 None,
             )
-            row[f"difference_{control.replace('-', '_')}"] = None if other is None else _difference(own, other, resolution)
+            key = f"difference_{control.replace('-', '_').replace(' ', '_')}"
+            row[key] = None if other is None else _difference(own, other, resolution)
 
 
 def _by_place(errors: Sequence[float], places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], list[float]]:

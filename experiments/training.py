@@ -1,5 +1,6 @@
 """How a run trains and is judged: epochs, probes, evaluation, deployment."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +9,16 @@ import numpy as np
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
-from inmaterio.experiments.assembly import Parts
+from inmaterio.experiments.assembly import CALIBRATION_ROWS, Parts, calibrate, first_values, write_values
 from inmaterio.experiments.metrics import metric, metric_name
 from inmaterio.experiments.probe import PROBE_ROWS, ask, check_outputs, probe
 from inmaterio.learning_rules.contract import Rule
-from inmaterio.learning_rules.initialisation import initial_values
 from inmaterio.learning_rules.optimisers import InPlace, MasterCopy, schedule
-from inmaterio.simulators.capabilities import Array, Parameter, Request, Write
+from inmaterio.simulators.capabilities import Array, Request, Write
 from inmaterio.simulators.digital_twin import batch_loss, to_tensor
 
 EVALUATION_ROWS = 100
 """Rows predicted at once: a fixed number, so that results do not depend on the batch of training."""
-
-CALIBRATION_ROWS = 1000
-"""Most training rows on which the features of a digital readout are standardised."""
 
 INFERENCE_ROWS = 100
 """Most test rows that are predicted once more, charged, for the energy of an inference."""
@@ -39,6 +36,7 @@ class Course:
     ledgers: list[dict[str, list[list[str | float]]]]
     probes: list[dict[str, Any]]
     seconds: float
+    trained: list[str]
 
 
 def make_optimiser(parts: Parts, initial: Mapping[str, Array]) -> MasterCopy | InPlace | None:
@@ -68,42 +66,33 @@ def make_optimiser(parts: Parts, initial: Mapping[str, Array]) -> MasterCopy | I
     )
 
 
-def first_values(parts: Parts) -> dict[str, Array]:
-    return _first_values(parts, parts.learner.parameters)
-
-
-def _first_values(parts: Parts, parameters: Mapping[str, Parameter]) -> dict[str, Array]:
-    training, key = parts.config.training, Key(parts.config.seed).at("init")
-    return dict(initial_values(parameters, key=key, gain=training.gain, scheme=training.initialisation))
-
-
 def begin(parts: Parts) -> Course:
     """A run before its first epoch: first values written, the features of a digital readout measured, the gradient probed."""
-    initial = first_values(parts)
+    initial = first_values(parts.config, parts.learner.parameters)
     seed = Key(parts.config.seed)
     with parts.ledger.phase("initialise"):
         if parts.config.training.placement == "digital-readout":
             _prepare_features(parts)
-        _write(parts.learner, initial, seed.at("program", "initialise"))
-    course = Course(parts.rule.init(seed.at("rule")), make_optimiser(parts, initial), 0, 0, [], [], [], 0.0)
+        write_values(parts.learner, initial, seed.at("program", "initialise"))
+        if parts.config.training.placement == "chip" and callable(getattr(parts.learner, "calibrate", None)):
+            rows = parts.fitted[:CALIBRATION_ROWS]
+            parts.learner.calibrate(parts.encoding.encode(parts.dataset.inputs[rows]), rows, seed.at("calibrate"))
+    course = Course(parts.rule.init(seed.at("rule")), make_optimiser(parts, initial), 0, 0, [], [], [], 0.0, [])
     _probe(parts, course)
     return course
-
-
-def _write(substrate: Any, values: Mapping[str, Array], key: Key) -> None:
-    """Write what can be written; the rest begins with what it holds."""
-    writable = {name: Write(one) for name, one in values.items() if "Write" in substrate.parameters[name].accepts}
-    if writable:
-        substrate.program(writable, key=key)
 
 
 def _prepare_features(parts: Parts) -> None:
     """Give the physical substrate the first values that training it would begin with, and measure its features once."""
     physical, seed = parts.learner.physical, Key(parts.config.seed)
-    if "Program" in physical.capabilities:
-        _write(physical, _first_values(parts, physical.parameters), seed.at("program", "initialise"))
     rows = parts.fitted[:CALIBRATION_ROWS]
-    parts.learner.calibrate(parts.encoding.encode(parts.dataset.inputs[rows]), rows, seed.at("calibrate"))
+    inputs = parts.encoding.encode(parts.dataset.inputs[rows])
+    if callable(getattr(physical, "calibrate", None)):
+        calibrate(physical, parts.config, inputs, rows)
+    elif "Program" in physical.capabilities:
+        values = first_values(parts.config, physical.parameters)
+        write_values(physical, values, seed.at("program", "initialise"))
+    parts.learner.calibrate(inputs, rows, seed.at("calibrate"))
 
 
 def train_epoch(parts: Parts, course: Course) -> None:
@@ -118,6 +107,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
             key = seed.at("noise", course.step)
             update = ask(parts.rule, parts.entry.name, course.state, parts.batch(rows), key, parts.learner.parameters)
             course.state = update.state
+            course.trained += [name for name in update.estimates if name in parts.rates and name not in course.trained]
             if course.optimiser is not None:
                 estimates = {name: one for name, one in update.estimates.items() if name in parts.rates}
                 with ledger.phase("update"):
@@ -223,6 +213,8 @@ def conclude(parts: Parts, course: Course) -> dict[str, float | int | str]:
         with parts.ledger.phase("infer"):
             predict(parts, parts.deployed, course.state, parts.evaluated[:INFERENCE_ROWS], seed.at("infer"))
     last = course.history[-1]
+    about = parts.learner.parameters
+    trained = [about[name] for name in (about if parts.entry.programs else course.trained)]
     return {
         f"{training.evaluate_on}_error": error,
         f"{training.evaluate_on}_loss": loss,
@@ -233,13 +225,17 @@ def conclude(parts: Parts, course: Course) -> dict[str, float | int | str]:
         "data": parts.dataset.name,
         "rule": parts.entry.name,
         "substrate": parts.config.substrate.name,
+        "trained_digital": sum(math.prod(one.shape) for one in trained if one.digital),
+        "trained_physical": sum(math.prod(one.shape) for one in trained if not one.digital),
         "inference_samples": parts.ledger.total("sample", "infer"),
         **{name: last[name] for name in ("updates", "device_passes", "modelled_time_s", "residual_max", "unsettled_fraction")},
     }
 
 
 def requested_values(parts: Parts, course: Course) -> dict[str, Array]:
-    """What was asked of the chip, as far as anyone knows: its twin's values, else the master copy's."""
+    """What was asked of the chip, as far as anyone knows: what it says, else its twin's values, else the master copy's."""
+    if isinstance(said := getattr(parts.chip, "requested", None), Mapping):
+        return {name: np.asarray(said[name]).copy() for name in parts.chip.parameters}
     if "Twin" in parts.chip.capabilities:
         held = {name.replace(".", "/"): tensor for name, tensor in parts.chip.twin().named_parameters()}
         return {name: held[name].detach().numpy().copy() for name in parts.chip.parameters if name in held}

@@ -83,6 +83,8 @@ class Parameter:
     accepts : tuple of str
         Kinds of request it takes, of ``"Write"``, ``"Add"`` and ``"Outer"``. A pulsed array may take outer products alone; it
         then begins with what it holds and can only be trained in place.
+    digital : bool
+        Whether the host holds it, as it holds the map behind a physical system; else devices do.
     initial : float or None
         Value it begins with everywhere; None where the initialisation draws one. Physical parameters that are neither
         couplings nor biases have one.
@@ -96,6 +98,7 @@ class Parameter:
     readout: bool = False
     accepts: tuple[str, ...] = ("Write", "Add", "Outer")
     initial: float | None = None
+    digital: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,8 +221,8 @@ class DigitalFeedforward(DigitalSubstrate):
         parameters = {}
         for k, (size, previous) in enumerate(zip(widths[1:], widths[:-1], strict=True), start=1):
             readout = k == len(widths) - 1
-            parameters[f"weight_{k}"] = Parameter((size, previous), layer=k, readout=readout)
-            parameters[f"bias_{k}"] = Parameter((size,), layer=k, readout=readout)
+            parameters[f"weight_{k}"] = Parameter((size, previous), layer=k, readout=readout, digital=True)
+            parameters[f"bias_{k}"] = Parameter((size,), layer=k, readout=readout, digital=True)
         ports = {"input": Port(widths[0], "1", -1.0, 1.0), "output": Port(widths[-1], "1", -np.inf, np.inf)}
         super().__init__(_perceptron()(widths, activation, getattr(torch, dtype)), parameters, ports)
         self._widths = widths

@@ -63,8 +63,8 @@ class DigitalReadout(AbstractSubstrate):
             )
         (outputs, width), layer = couplings[0].shape, couplings[0].layer
         parameters = {
-            WEIGHT: Parameter((outputs, width), layer=layer, readout=True),
-            BIAS: Parameter((outputs,), layer=layer, readout=True),
+            WEIGHT: Parameter((outputs, width), layer=layer, readout=True, digital=True),
+            BIAS: Parameter((outputs,), layer=layer, readout=True, digital=True),
         }
         ports = {"input": physical.ports["input"], "output": Port(outputs, "1", -np.inf, np.inf)}
         super().__init__(parameters, ports)

@@ -196,8 +196,8 @@ class PhysicalNetwork(AbstractSubstrate):
                 raise InputError(f"physics of layer {k} takes {block.ports['input'].size} inputs; expected {size}")
             fan_in = size if options.ablation == "no-physics" else block.ports["output"].size + (size if options.skip else 0)
             readout = k == layers
-            parameters[f"weight_{k}"] = Parameter((widths[k], fan_in), layer=k, readout=readout)
-            parameters[f"bias_{k}"] = Parameter((widths[k],), layer=k, readout=readout)
+            parameters[f"weight_{k}"] = Parameter((widths[k], fan_in), layer=k, readout=readout, digital=True)
+            parameters[f"bias_{k}"] = Parameter((widths[k],), layer=k, readout=readout, digital=True)
             if options.ablation == "none":
                 for name, one in block.parameters.items():
                     parameters[f"physics_{k}/{name}"] = Parameter(
@@ -239,6 +239,12 @@ class PhysicalNetwork(AbstractSubstrate):
     def clock_s(self) -> float:
         """Time the physics has taken, in s: the layers work one after the other; the host's time is not modelled."""
         return float(sum(block.clock_s for block in self._blocks))
+
+    @property
+    def requested(self) -> Mapping[str, Array]:
+        """What was asked for by the last writes: known without a reading."""
+        physical = {name: one for block in self._tuned_values() for name, one in block.items()}
+        return {name: self._maps[name].copy() if name in self._maps else physical[name].copy() for name in self._parameters}
 
     @property
     def fidelity(self) -> tuple[float, ...]:

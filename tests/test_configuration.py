@@ -22,7 +22,8 @@ from inmaterio.experiments.configuration import (
 )
 from inmaterio.experiments.own_files import load_module
 from inmaterio.experiments.registry import check_settings, find_rule, find_substrate
-from inmaterio.experiments.run_hash import config_hash
+from inmaterio.experiments.run_directory import keep_own_files
+from inmaterio.experiments.run_hash import config_hash, data_folder, with_data_folder
 from inmaterio.simulators.hopfield_description import HopfieldDescription
 from inmaterio.simulators.option_types import check_option_types
 
@@ -141,6 +142,26 @@ def test_hash_is_of_what_a_file_holds_not_of_where_it_is(tmp_path: Path) -> None
     assert config_hash(replace(config, data=DataConfig(f"idx:{tmp_path / 'moved'}"))) == before
     (tmp_path / "moved" / "rows").write_text("2")
     assert config_hash(replace(config, data=DataConfig(f"idx:{tmp_path / 'moved'}"))) != before
+
+
+def test_hash_of_recordings_is_of_the_sounds_and_the_options(tmp_path: Path) -> None:
+    def named(folder: str, options: str = "") -> str:
+        return config_hash(RunConfig(data=DataConfig(f"wav:{tmp_path / folder}{options}")))
+
+    sound = tmp_path / "data" / "ae" / "m01.wav"
+    sound.parent.mkdir(parents=True)
+    sound.write_text("1")
+    before, with_options = named("data"), named("data", "?rate=8000")
+    assert before != with_options
+    (tmp_path / "data" / "README").write_text("no sound")
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert (named("moved"), named("moved", "?rate=8000")) == (before, with_options)
+    (tmp_path / "moved" / "ae" / "m01.wav").write_text("2")
+    assert named("moved") != before
+    config = RunConfig(data=DataConfig(f"wav:{tmp_path / 'moved'}?rate=8000"))
+    assert data_folder(config) == tmp_path / "moved"
+    assert with_data_folder(config, "/there").data.name == "wav:/there?rate=8000"
+    assert keep_own_files(config, tmp_path).data.name == config.data.name
 
 
 def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:

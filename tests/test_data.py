@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mnist1d.data import make_dataset
+from scipy.io import wavfile
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments import data
@@ -246,6 +247,124 @@ def test_any_split_is_disjoint_covers_and_comes_again(rows: int, published: bool
     np.testing.assert_array_equal(again.train, found.train)
 
 
+def grouped(rows: int, groups: int, default_split: Split | None = None) -> Dataset:
+    labels = np.arange(rows) % 2
+    names = 7 * (np.arange(rows) % groups) - 3  # any whole numbers
+    inputs = np.zeros((rows, 1))
+    return Dataset("own", inputs, "classification", labels=labels, classes=2, groups=names, default_split=default_split)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=st.integers(2, 12),
+    per_group=st.integers(1, 5),
+    seed=st.integers(0, 2**40),
+    fraction=st.floats(0, 0.6),
+    limit=st.none() | st.integers(1, 30),
+)
+def test_groups_stay_whole(groups: int, per_group: int, seed: int, fraction: float, limit: int | None) -> None:
+    dataset = grouped(groups * per_group, groups)
+    try:
+        found = split(dataset, split_seed=seed, validation_fraction=fraction, train_limit=limit)
+    except InputError as error:
+        assert "0 rows for training" in str(error) and f"in {groups} groups" in str(error)
+        return
+    assert dataset.groups is not None
+    sides = [set(dataset.groups[part].tolist()) for part in (found.train, found.validation, found.test)]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert len(sides[2]) == groups - 4 * groups // 5
+    if limit is None:
+        assert whole(found) == list(range(len(dataset)))
+        assert len(sides[1]) == round(fraction * (4 * groups // 5))
+    else:
+        assert len(found.train_and_validation) == min(limit, per_group * (4 * groups // 5))
+    again = split(dataset, split_seed=seed, validation_fraction=fraction, train_limit=limit)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(again, part), getattr(found, part))
+
+
+def test_groups_of_a_published_split_stay_whole() -> None:
+    order = np.arange(40)
+    published = Split(order[order % 10 < 7], order[:0], order[order % 10 >= 7])
+    found = split(grouped(40, 10, published), split_seed=3, validation_fraction=0.3)
+    np.testing.assert_array_equal(found.test, published.test)
+    assert whole(found) == list(range(40))
+    assert (len(found.train), len(found.validation)) == (20, 8)  # 5 and 2 of 7 groups of 4 rows
+    assert not set((found.train % 10).tolist()) & set((found.validation % 10).tolist())
+    with pytest.raises(InputError, match="published split of own has group -3 on both sides; expected whole groups"):
+        grouped(40, 10, Split(order[:20], order[:0], order[20:]))
+
+
+def test_the_seed_of_a_grouped_split_chooses_the_groups() -> None:
+    dataset = load_data("vowels-peterson-barney")
+    assert dataset.groups is not None
+    tests = {tuple(np.unique(dataset.groups[split(dataset, split_seed=seed).test])) for seed in range(5)}
+    assert len(tests) == 5 and {len(test) for test in tests} == {16}
+
+
+def test_synthetic_vowels_are_labelled_so() -> None:
+    found = load_data("vowels-synthetic")
+    assert found.inputs.shape == (279, 1000) and found.kind == "waveform" and found.target_names == ("ae", "eh", "iy")
+    assert found.name == "vowels-synthetic" and "semi-synthetic" in found.notes[0] and "semi-synthetic" in DATA[found.name].about
+    np.testing.assert_allclose(np.sum(found.inputs**2, axis=1), 1.0, rtol=1e-12)
+    parts = split(found, split_seed=0)
+    assert found.groups is not None
+    assert [len(np.unique(found.groups[part])) for part in (parts.train, parts.validation, parts.test)] == [59, 15, 19]
+    assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [177, 45, 57]
+    other = load_data("vowels-synthetic?rate=5000&samples=200&vowels=iy,uw&repetitions=2")
+    assert other.inputs.shape == (372, 200) and other.target_names == ("iy", "uw")
+    assert other.name == "vowels-synthetic?rate=5000&samples=200&vowels=iy,uw&repetitions=2" and "5000 Hz" in other.feature_unit
+
+
+def test_the_vowels_of_peterson_and_barney_are_the_published_ones() -> None:
+    # G. E. Peterson, H. L. Barney, J. Acoust. Soc. Am. 24, 175 (1952): 76 speakers, 10 vowels, twice each.
+    found = load_data("vowels-peterson-barney")
+    assert found.inputs.shape == (1520, 4) and found.classes == 10 and found.kind == "features"
+    assert np.bincount(found.answers.astype(int)).tolist() == [152] * 10
+    assert found.groups is not None and np.bincount(found.groups).tolist() == [20] * 76
+    hertz = 1000 * 2**found.inputs
+    np.testing.assert_allclose(hertz, np.round(hertz), rtol=1e-12)  # the table holds whole numbers
+    np.testing.assert_allclose(hertz[0], [160, 240, 2280, 2850], rtol=1e-12)  # first row of the table: a man's heed
+    assert found.target_names[int(found.answers[0])] == "iy"
+
+
+def test_parity_is_parity_and_nothing_less_tells_it() -> None:
+    found = load_data("parity-3")
+    assert found.inputs.shape == (600, 3) and found.kind == "bits" and found.target_names == ("even", "odd")
+    bits = found.inputs > 0
+    np.testing.assert_array_equal(found.answers, bits.sum(axis=1) % 2)
+    assert np.bincount(bits @ [1, 2, 4]).tolist() == [75] * 8
+    assert (np.where(bits, 1, -1) - found.inputs).std() == pytest.approx(0.1, rel=0.1)
+    signs = np.where(bits, 1.0, -1.0)
+    pairs = [signs[:, i] * signs[:, j] for i in range(3) for j in range(i)]
+    # No product of fewer than three bits goes with the answer: a linear or quadratic form is at chance.
+    np.testing.assert_array_equal(np.column_stack([*signs.T, *pairs]).T @ (2 * found.answers - 1), 0)
+    np.testing.assert_array_equal(signs.prod(axis=1), 2 * found.answers - 1)
+    with_reference = load_data("parity-3?reference=1&rows=80&noise=0.5")
+    assert with_reference.inputs.shape == (80, 4) and (with_reference.inputs[:, 3] == 1).all()
+    exact = load_data("parity-3?noise=0&rows=80").inputs
+    np.testing.assert_array_equal(np.abs(exact), 1)
+    np.testing.assert_allclose((with_reference.inputs[:, :3] - exact) * 0.2, found.inputs[:80] - exact, rtol=1e-9, atol=1e-12)
+
+
+def test_a_wav_folder_is_grouped_by_speaker(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    at = np.arange(1600) / 16_000
+    for speaker in range(10):
+        for vowel, hertz in (("ae", 700), ("iy", 300), ("uw", 320)):
+            values = np.round(9000 * np.sin(2 * np.pi * (hertz + 5 * speaker) * at)).astype(np.int16)
+            wavfile.write(tmp_path / f"m{speaker:02d}{vowel}.wav", 16_000, values)
+    name = f"wav:{tmp_path}?samples=500&rate=8000&classes=ae,iy"
+    found = load_data(name)
+    assert (found.name, found.inputs.shape, found.target_names, found.kind) == (name, (20, 500), ("ae", "iy"), "waveform")
+    assert found.notes == ("20 of 20 recordings were resampled from 16000 Hz to 8000 Hz",)
+    assert [record.getMessage() for record in caplog.records] == [f"wav:{tmp_path}: {found.notes[0]}"]
+    parts = split(found, split_seed=0)
+    assert found.groups is not None
+    sides = [set(found.groups[part].tolist()) for part in (parts.train, parts.validation, parts.test)]
+    assert [len(side) for side in sides] == [6, 2, 2] and len(set.union(*sides)) == 10
+    assert load_data(f"wav:{tmp_path}").inputs.shape == (30, 1000)
+
+
 def test_bad_requests_are_told_in_one_line(digits: Dataset, tmp_path: Path) -> None:
     column, labels = np.zeros((3, 1)), np.array([0, 1, 2])
     for action, message in (
@@ -256,6 +375,26 @@ def test_bad_requests_are_told_in_one_line(digits: Dataset, tmp_path: Path) -> N
         (lambda: load_data("idx"), "data set 'idx' names no folder"),
         (lambda: load_data(f"idx:{tmp_path}"), f"{tmp_path} has no train images; looked for train-images-idx3-ubyte"),
         (lambda: load_data("idx:~nobody-of-this-name/mnist"), "data set idx:~nobody-of-this-name/mnist: "),
+        (lambda: load_data("wav"), "data set 'wav' names no folder; expected wav:FOLDER, such as wav:/data/vowels"),
+        (lambda: load_data("wav:?rate=1"), "data set 'wav:?rate=1' names no folder"),
+        (lambda: load_data(f"wav:{tmp_path}"), f"{tmp_path} has no .wav files and no folders; expected"),
+        (lambda: load_data(f"wav:{tmp_path}?rates=1"), "unknown option of wav:FOLDER: 'rates'; nearest: rate"),
+        (lambda: load_data(f"wav:{tmp_path}?rate=fast"), "option rate is 'fast'; expected a whole number such as 10000"),
+        (lambda: load_data(f"wav:{tmp_path}?rate=1&rate=2"), "option 'rate=2' of wav:FOLDER; expected rate=VALUE, once"),
+        (lambda: load_data("wav:~nobody-of-this-name/vowels"), "data set wav:~nobody-of-this-name/vowels: "),
+        (lambda: load_data("vowels"), "unknown data set 'vowels'; nearest: vowels-synthetic"),
+        (lambda: load_data("vowels-synthetic?vowels=ae,ei"), "unknown vowel 'ei'"),
+        (lambda: load_data("vowels-synthetic?rate=100"), "sampling rate is 100 Hz; expected a number in [5000, 1e+06] Hz"),
+        (lambda: load_data("digits?rows=8"), "unknown data set 'digits?rows=8'; nearest: digits"),
+        (lambda: load_data("parity-3?rows=12"), "option rows of parity-3 is 12; expected a multiple of 8"),
+        (lambda: load_data("parity-3?noise="), "option 'noise=' of parity-3; expected noise=VALUE"),
+        (lambda: load_data("parity-3?noise=loud"), "option noise of parity-3 is 'loud'; expected a number"),
+        (lambda: load_data("parity-3?noise=nan"), "option noise of parity-3 is nan; expected a number in [0, 10]"),
+        (lambda: load_data("parity-3?reference=2"), "option reference of parity-3 is 2; expected 0 or 1"),
+        (
+            lambda: split(grouped(4, 1), split_seed=0),
+            "data set own of 4 rows in 1 groups leaves 0 rows for training and 4 for test",
+        ),
         (lambda: split(digits, split_seed=-1), "split_seed is -1; expected a number in [0, inf)"),
         (lambda: split(digits, split_seed=0.5), "split_seed is 0.5; expected a whole number"),
         (lambda: split(digits, split_seed=0, validation_fraction=1.0), "validation_fraction is 1; expected a number in [0, 1)"),
@@ -267,6 +406,8 @@ def test_bad_requests_are_told_in_one_line(digits: Dataset, tmp_path: Path) -> N
         (lambda: Dataset("own", column, "regression", labels=labels), "data set own is for regression; expected targets"),
         (lambda: Dataset("own", column, "classification", labels=labels, classes=2), "labels is 2 at (2,); expected at most 1"),
         (lambda: Dataset("own", column[:2], "classification", labels=labels, classes=3), "labels has shape (3,); expected (2,)"),
+        (lambda: Dataset("own", column, "regression", targets=column, groups=labels[:2]), "groups has shape (2,); expected (3,)"),
+        (lambda: Dataset("own", column, "regression", targets=column, kind="sound"), "unknown kind of inputs 'sound'"),
         (lambda: Dataset("own", column * np.nan, "regression", targets=column), "inputs is nan at (0, 0)"),
     ):
         with pytest.raises(InputError) as caught:
@@ -276,7 +417,8 @@ def test_bad_requests_are_told_in_one_line(digits: Dataset, tmp_path: Path) -> N
 
 
 def test_every_data_set_is_listed() -> None:
-    assert list(DATA) == ["digits", "mnist1d", "diabetes", "idx:FOLDER"]
+    made = ["vowels-synthetic", "vowels-peterson-barney", "parity-3"]
+    assert list(DATA) == ["digits", "mnist1d", "diabetes", *made, "idx:FOLDER", "wav:FOLDER"]
     assert all(source.about and "\n" not in source.about for source in DATA.values())
 
 

@@ -11,7 +11,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.data import load_data, split
-from inmaterio.experiments.encodings import fit_encoding, fit_targets
+from inmaterio.experiments.encodings import fit_encoding, fit_targets, scheme_for
 from inmaterio.experiments.metrics import nrmse
 from inmaterio.simulators.capabilities import Port
 
@@ -54,6 +54,39 @@ def test_auto_looks_at_the_sign() -> None:
     assert fit_encoding([[0.0, 1.0]], port(2, UNIT)).scheme == "maximum"
     assert fit_encoding([[-1e-9, 1.0], [0.0, 2.0]], port(2, UNIT)).scheme == "standard"
     assert fit_encoding(load_data("diabetes").inputs, port(10, SIGNED)).scheme == "standard"
+
+
+@pytest.mark.parametrize("limits", [SIGNED, UNIT, VOLTS, FREE, (0.0, math.inf), (0.3, 0.5)])
+@pytest.mark.parametrize("name", ["vowels-synthetic?samples=60", "parity-3?reference=1&rows=80"])
+def test_a_waveform_keeps_its_shape(name: str, limits: tuple[float, float]) -> None:
+    dataset = load_data(name)
+    rows = split(dataset, split_seed=0).train
+    encoding = fit_encoding(dataset.inputs[rows], port(dataset.features, limits), scheme=scheme_for(dataset.kind))
+    encoded = encoding.encode(dataset.inputs[rows])
+    # One straight line for all features: what differs from sample to sample differs in the port by the same factor.
+    slope, offset = np.polyfit(dataset.inputs[rows].ravel(), encoded.ravel(), 1)
+    np.testing.assert_allclose(encoded, slope * dataset.inputs[rows] + offset, rtol=1e-9, atol=1e-12)
+    assert encoding.scheme == "common" and slope > 0 and encoding.clipped_fraction(dataset.inputs[rows]) == 0
+    low, high = max(limits[0], -1.0), min(limits[1], 1.0)
+    assert encoded.min() >= low and encoded.max() <= high
+    if low < 0:
+        assert offset == pytest.approx(0, abs=1e-12)  # silence stays silence
+        assert np.abs(encoded).max() == pytest.approx(min(high, -low))
+    else:
+        assert offset == pytest.approx((low + high) / 2)
+        assert max(encoded.max() - offset, offset - encoded.min()) == pytest.approx((high - low) / 2)
+
+
+def test_the_kind_of_inputs_chooses_the_scheme() -> None:
+    assert [scheme_for(kind) for kind in ("features", "waveform", "bits")] == ["auto", "common", "common"]
+    # Without signs there is nothing to put about the middle.
+    inputs = np.array([[0.0, 4.0], [16.0, 8.0]])
+    for limits in (UNIT, SIGNED, FREE):
+        common, maximum = (fit_encoding(inputs, port(2, limits), scheme=scheme) for scheme in ("common", "maximum"))
+        np.testing.assert_array_equal(common.encode(inputs), maximum.encode(inputs))
+    assert fit_encoding(np.zeros((2, 2)), port(2, (0.0, 1.0)), scheme="common").encode([[0.0, 5.0]]).tolist() == [[0, 0]]
+    one_sided = fit_encoding([[-2.0, 1.0]], port(2, UNIT), scheme="common")
+    assert one_sided.encode([[-2.0, 1.0], [2.0, 0.0]]).tolist() == [[0, 0.75], [1, 0.5]]
 
 
 def test_a_constant_feature_is_zero() -> None:

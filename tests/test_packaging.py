@@ -124,7 +124,11 @@ def test_wheel_holds_every_file_of_the_packages(repository: Path, wheel_names: s
         for file in (repository / layer).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    assert {"inmaterio/devices/costs.csv", *(f"inmaterio/{layer}/py.typed" for layer in LAYERS)} <= wheel_names
+    assert {
+        "inmaterio/devices/costs.csv",
+        "inmaterio/experiments/formants.csv",
+        *(f"inmaterio/{layer}/py.typed" for layer in LAYERS),
+    } <= wheel_names
     assert any(name.startswith("inmaterio/experiments/templates/") for name in wheel_names)
     assert any(name.startswith("inmaterio/experiments/tuned/") and name.endswith(".toml") for name in wheel_names)
     assert {name for name in wheel_names if ".dist-info/" not in name} == wanted

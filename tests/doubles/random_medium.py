@@ -1,6 +1,7 @@
 """A fixed random nonlinear medium as a black box: cheap, with an exact gradient, with or without tunable elements."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -9,6 +10,24 @@ from inmaterio.devices.randomness import Key
 from inmaterio.simulators.black_box import AbstractBlackBox, Electronics, Floats
 from inmaterio.simulators.capabilities import Parameter
 from inmaterio.simulators.physical_network import Options, PhysicalNetwork
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"random-network": {}, "tunable-random-network": {"tunable": 4}}
+
+
+@dataclass(frozen=True)
+class OPTIONS:
+    tunable: int = 0
+    detectors: int = 32
+    noise: float = 0.0
+    ablation: str = "none"
+    labels: bool = True
+    skip: bool = False
+    twin_pairs: int = 600
+    twin_epochs: int = 20
+
+
+def build(widths: Sequence[int], *, chip: Key, **options: Any) -> PhysicalNetwork:
+    return network(tuple(widths), chip.words()[0] % 1000, **{"detectors": 32, "twin_pairs": 600, "twin_epochs": 20, **options})
 
 
 @final

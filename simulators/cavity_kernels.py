@@ -1,0 +1,317 @@
+"""One leapfrog step of a field in a cavity with membranes, whole passes of a batch, and the adjoint of a pass.
+
+With u the velocity potential (pressure p = rho du/dt), x the displacement of a membrane, both in units of their scale, r the
+loss of one step, and S the sum over the four neighbours, which are 0 in walls::
+
+    u+ = keep u + gather S u - r^2 u- - stiff u^3/(1 + u^2) + source - back (x+ - x-)
+    (1 + damp) x+ - 2 x + (1 - damp) x- + spring x + bend x (x+ + x + x-)/3 + stretch x^2 (x+ + x-)/2 = push (u+ - u-)/2
+
+Walls are held at 0 by coefficients, not by branches; keep = r (2 - nu^2 n) with n the number of open neighbours makes them
+rigid. The membrane's forces are averaged over steps such that its energy has a potential, exactly and for any step; its
+equation is linear in x+, so every step is explicit.
+"""
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from inmaterio.devices.compilation import kernel
+
+Reals = NDArray[np.floating]
+Cells = NDArray[np.int64]
+
+BACK, DAMP, SPRING, BEND, STRETCH, PUSH = range(6)
+"""Columns of a table of membranes."""
+
+
+@kernel
+def sweep(now: Reals, old: Reals, keep: Reals, gather: Reals, forget: np.floating) -> None:
+    """Step of a linear medium, all arrays (rows + 2, columns + 2): `old` becomes what comes after `now`."""
+    for i in range(1, now.shape[0] - 1):
+        above, here, below = now[i - 1, 1:-1], now[i], now[i + 1, 1:-1]
+        left, middle, right = here[:-2], here[1:-1], here[2:]
+        new, kept, gathered = old[i, 1:-1], keep[i, 1:-1], gather[i, 1:-1]
+        for j in range(new.shape[0]):
+            new[j] = kept[j] * middle[j] + gathered[j] * ((above[j] + below[j]) + (left[j] + right[j])) - forget * new[j]
+
+
+@kernel
+def add_medium(now: Reals, new: Reals, stiff: np.floating) -> None:
+    """Subtract the saturable force stiff u^3 / (1 + u^2)."""
+    one = stiff / stiff
+    for i in range(1, now.shape[0] - 1):
+        field, out = now[i, 1:-1], new[i, 1:-1]
+        for j in range(out.shape[0]):
+            square = field[j] * field[j]
+            out[j] -= stiff * field[j] * square / (one + square)
+
+
+@kernel
+def add_medium_slope(field: Reals, adjoint: Reals, new: Reals, stiff: np.floating) -> None:
+    """Subtract the slope of the saturable force, stiff (3 u^2 + u^4) / (1 + u^2)^2, times an adjoint field."""
+    one = stiff / stiff
+    three = one + one + one
+    for i in range(1, field.shape[0] - 1):
+        at, carried, out = field[i, 1:-1], adjoint[i, 1:-1], new[i, 1:-1]
+        for j in range(out.shape[0]):
+            square = at[j] * at[j]
+            out[j] -= stiff * square * (three + square) / ((one + square) * (one + square)) * carried[j]
+
+
+@kernel
+def move_membranes(old_field: Reals, new: Reals, cells: Cells, table: Reals, x_old: Reals, x_now: Reals, x_new: Reals) -> None:
+    """Solve membranes and their cells together; `new` holds the field without them, `old_field` (n,) what it was before."""
+    half = np.float32(0.5)
+    third = x_now.dtype.type(1.0 / 3.0)
+    one = np.float32(1.0)
+    for m in range(cells.shape[0]):
+        back, damp, push = table[m, BACK], table[m, DAMP], table[m, PUSH]
+        spring, bend, stretch = table[m, SPRING], table[m, BEND] * third, table[m, STRETCH] * half
+        x, before = x_now[m], x_old[m]
+        free = new[cells[m, 0], cells[m, 1]]
+        inertia = one + damp + bend * x + stretch * x * x + half * push * back
+        force = (one + one - spring) * x - (one - damp) * before - bend * x * (x + before) - stretch * x * x * before
+        x_new[m] = (force + half * push * (free + back * before - old_field[m])) / inertia
+        new[cells[m, 0], cells[m, 1]] = free - back * (x_new[m] - before)
+
+
+@kernel
+def step(
+    now: Reals,
+    old: Reals,
+    keep: Reals,
+    gather: Reals,
+    forget: np.floating,
+    stiff: np.floating,
+    speakers: Cells,
+    source: Reals,
+    cells: Cells,
+    table: Reals,
+    x_old: Reals,
+    x_now: Reals,
+    x_new: Reals,
+    scratch: Reals,
+) -> None:
+    """One step: `old` becomes the next field, `x_new` the next displacements; `source` (speakers,) is what is added."""
+    for m in range(cells.shape[0]):
+        scratch[m] = old[cells[m, 0], cells[m, 1]]
+    sweep(now, old, keep, gather, forget)
+    if stiff > 0:
+        add_medium(now, old, stiff)
+    for s in range(speakers.shape[0]):
+        old[speakers[s, 0], speakers[s, 1]] += source[s]
+    move_membranes(scratch, old, cells, table, x_old, x_now, x_new)
+
+
+@kernel
+def advance(
+    first: Reals,
+    second: Reals,
+    start: int,
+    stop: int,
+    keep: Reals,
+    gather: Reals,
+    forget: np.floating,
+    stiff: np.floating,
+    speakers: Cells,
+    sources: Reals,
+    cells: Cells,
+    table: Reals,
+    displacements: Reals,
+    microphones: Cells,
+    traces: Reals,
+    scratch: Reals,
+) -> None:
+    """Steps `start` ... `stop` - 1 of one pass, in place.
+
+    `first` holds the newest field at even steps and `second` the one before; at odd steps it is the other way round. So does
+    it at the end. displacements (steps + 2, membranes) begins with those before and at step 0; traces (steps, microphones)
+    takes the change of the field in each step, a pressure.
+    """
+    for n in range(start, stop):
+        # two calls with the arrays in either order: swapping names in the loop would keep the compiler from vectorising
+        if n % 2 == 0:
+            step(
+                first, second, keep, gather, forget, stiff, speakers, sources[n], cells, table,
+                displacements[n], displacements[n + 1], displacements[n + 2], scratch,
+            )  # fmt: skip
+            for k in range(microphones.shape[0]):
+                at = microphones[k, 0], microphones[k, 1]
+                traces[n, k] = second[at] - first[at]
+        else:
+            step(
+                second, first, keep, gather, forget, stiff, speakers, sources[n], cells, table,
+                displacements[n], displacements[n + 1], displacements[n + 2], scratch,
+            )  # fmt: skip
+            for k in range(microphones.shape[0]):
+                at = microphones[k, 0], microphones[k, 1]
+                traces[n, k] = first[at] - second[at]
+
+
+@kernel
+def largest(field: Reals) -> tuple[float, int]:
+    """Largest size in a field and its flat place; infinity at the first that is not a number."""
+    size, place = 0.0, 0
+    flat = field.ravel()
+    for i in range(flat.shape[0]):
+        value = abs(np.float64(flat[i]))
+        if not value <= size:
+            if value != value:
+                return np.inf, i
+            size, place = value, i
+    return size, place
+
+
+@kernel(parallel=True)
+def run_passes(
+    sources: Reals,
+    keep: Reals,
+    gather: Reals,
+    forget: np.floating,
+    stiff: np.floating,
+    speakers: Cells,
+    cells: Cells,
+    table: Reals,
+    microphones: Cells,
+    traces: Reals,
+    sizes: NDArray[np.float64],
+) -> None:
+    """A pass from rest for each item of a batch.
+
+    sources (batch, steps, speakers); traces (batch, steps, microphones); sizes (batch,) takes the largest field at the end.
+    """
+    for b in prange(sources.shape[0]):
+        steps = sources.shape[1]
+        first, second = np.zeros_like(keep), np.zeros_like(keep)
+        displacements = np.zeros((steps + 2, cells.shape[0]), keep.dtype)
+        scratch = np.zeros(cells.shape[0], keep.dtype)
+        advance(
+            first, second, 0, steps, keep, gather, forget, stiff, speakers, sources[b], cells, table, displacements,
+            microphones, traces[b], scratch,
+        )  # fmt: skip
+        sizes[b] = max(largest(first)[0], largest(second)[0])
+
+
+@kernel
+def adjoint_step(
+    n: int,
+    carried: Reals,
+    older: Reals,
+    field: Reals,
+    keep: Reals,
+    gather: Reals,
+    forget: np.floating,
+    stiff: np.floating,
+    speakers: Cells,
+    cells: Cells,
+    table: Reals,
+    displacements: Reals,
+    microphones: Cells,
+    toward: Reals,
+    motion: Reals,
+    pending: Reals,
+    source_gradient: Reals,
+    spring_gradient: Reals,
+) -> None:
+    """Take the adjoint back over step n; fields are multiplied by `gather`, which makes the step its own transpose.
+
+    `carried` is the adjoint of the field after step n, `older` becomes that of the field before it. motion (3, membranes)
+    holds the adjoint of displacements after, at and before the step; `pending` what the step above left for this field.
+    """
+    for k in range(microphones.shape[0]):
+        i, j = microphones[k]
+        carried[i, j] += gather[i, j] * toward[n, k]
+    waiting = pending.copy()
+    for m in range(cells.shape[0]):
+        i, j = cells[m]
+        back, damp, push = table[m, BACK], table[m, DAMP], table[m, PUSH]
+        bend, stretch = table[m, BEND] / 3.0, table[m, STRETCH] / 2.0
+        before, x, after = displacements[n, m], displacements[n + 1, m], displacements[n + 2, m]
+        inertia = 1.0 + damp + bend * x + stretch * x * x + 0.5 * push * back
+        at_cell = carried[i, j] / gather[i, j]
+        shared = (motion[0, m] - back * at_cell) / inertia
+        carried[i, j] = gather[i, j] * (at_cell + 0.5 * push * shared)
+        onto_before = back * at_cell + shared * (damp - 1.0 - bend * x - stretch * x * x + 0.5 * push * back)
+        slope = 2.0 - table[m, SPRING] - bend * (2.0 * x + before + after) - 2.0 * stretch * x * (before + after)
+        motion[0, m] = motion[1, m] + shared * slope
+        motion[1, m] = onto_before
+        spring_gradient[m] -= shared * x
+        pending[m] = -0.5 * push * shared
+    for s in range(speakers.shape[0]):
+        source_gradient[n, s] = carried[speakers[s, 0], speakers[s, 1]] / gather[speakers[s, 0], speakers[s, 1]]
+    sweep(carried, older, keep, gather, forget)
+    if stiff > 0:
+        add_medium_slope(field, carried, older, stiff)
+    for m in range(cells.shape[0]):
+        older[cells[m, 0], cells[m, 1]] += gather[cells[m, 0], cells[m, 1]] * waiting[m]
+    for k in range(microphones.shape[0]):
+        i, j = microphones[k]
+        older[i, j] -= gather[i, j] * toward[n, k]
+
+
+@kernel(parallel=True)
+def run_adjoints(
+    sources: Reals,
+    toward: Reals,
+    keep: Reals,
+    gather: Reals,
+    forget: np.floating,
+    stiff: np.floating,
+    speakers: Cells,
+    cells: Cells,
+    table: Reals,
+    microphones: Cells,
+    interval: int,
+    source_gradient: Reals,
+    spring_gradient: Reals,
+) -> None:
+    """Vector-Jacobian product of `run_passes`.
+
+    `toward` (batch, steps, microphones) is the gradient with respect to the traces; source_gradient (batch, steps, speakers)
+    and spring_gradient (batch, membranes) take that with respect to the sources and to column SPRING of the table.
+
+    A saturable medium needs the field of every step, backwards: it is kept every `interval` steps and run again from there,
+    so that steps/interval + interval fields are held instead of all. A linear medium needs none.
+    """
+    for b in prange(sources.shape[0]):
+        steps = sources.shape[1]
+        first, second = np.zeros_like(keep), np.zeros_like(keep)
+        displacements = np.zeros((steps + 2, cells.shape[0]), keep.dtype)
+        scratch = np.zeros(cells.shape[0], keep.dtype)
+        trace = np.zeros((steps, microphones.shape[0]), keep.dtype)
+        segments = (steps + interval - 1) // interval
+        held = segments if stiff > 0 else 0
+        kept = np.zeros((held, 2, *keep.shape), keep.dtype)
+        fields = np.zeros((interval if stiff > 0 else 1, *keep.shape), keep.dtype)
+        for segment in range(segments):
+            if stiff > 0:
+                kept[segment, 0], kept[segment, 1] = first, second
+            advance(
+                first, second, segment * interval, min((segment + 1) * interval, steps), keep, gather, forget, stiff, speakers,
+                sources[b], cells, table, displacements, microphones, trace, scratch,
+            )  # fmt: skip
+        even, odd = np.zeros_like(keep), np.zeros_like(keep)
+        motion, pending = np.zeros((2, cells.shape[0]), keep.dtype), np.zeros(cells.shape[0], keep.dtype)
+        for back in range(segments):
+            segment = segments - 1 - back
+            begin, end = segment * interval, min((segment + 1) * interval, steps)
+            if stiff > 0:
+                first[:], second[:] = kept[segment, 0], kept[segment, 1]
+                for n in range(begin, end):
+                    fields[n - begin] = first if n % 2 == 0 else second
+                    advance(
+                        first, second, n, n + 1, keep, gather, forget, stiff, speakers, sources[b], cells, table,
+                        displacements, microphones, trace, scratch,
+                    )  # fmt: skip
+            for n in range(end - 1, begin - 1, -1):
+                field = fields[n - begin if stiff > 0 else 0]
+                if n % 2 == 0:
+                    adjoint_step(
+                        n, odd, even, field, keep, gather, forget, stiff, speakers, cells, table, displacements, microphones,
+                        toward[b], motion, pending, source_gradient[b], spring_gradient[b],
+                    )  # fmt: skip
+                else:
+                    adjoint_step(
+                        n, even, odd, field, keep, gather, forget, stiff, speakers, cells, table, displacements, microphones,
+                        toward[b], motion, pending, source_gradient[b], spring_gradient[b],
+                    )  # fmt: skip

@@ -1,0 +1,369 @@
+"""A programmable metasurface in a reverberant room: the data set the scatterers, not the wave that is sent.
+
+Every input sets the resonance of one element of the metasurface, and a wave from a fixed transmitter is measured at receivers
+and at several frequencies. The field is linear in what is sent, but not in where the elements resonate, because the wave meets
+every element again and again: a nonlinearity of structure. Such a device was trained by A. Momeni et al., "Backpropagation-free
+training of deep physical neural networks", Science 382, 1297 (2023).
+
+::
+
+    (S_f + diag(d(x))) p = b_t,    d(x)_i = ((2 pi f_0 (1 + sweep x_i))^2 - (2 pi f_0)^2) / chi^2
+    H_rf = Z_rt + b_r.p,           s = |H| or |H|^2 in units of its root mean square
+
+S_f is the Schur complement of everything that data do not move (`coupled_dipoles.eliminate`), made once for each frequency, so
+that a pass solves systems as large as the number of inputs only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inmaterio.devices.randomness import Key, normal_array
+from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.simulators.black_box import AbstractBlackBox, Electronics, Floats
+from inmaterio.simulators.capabilities import Parameter
+from inmaterio.simulators.coupled_dipoles import (
+    SPEED_OF_LIGHT,
+    Complexes,
+    Dipoles,
+    eliminate,
+    interaction_matrix,
+    inverse_polarisability,
+)
+
+Detector = Literal["amplitude", "intensity"]
+
+DESIGN = Key(0, ("metasurface",))
+"""Where the room and the drives of the calibration come from: the same for every chip."""
+
+CALIBRATION = 64
+"""Random drives whose detector signals set the unit of the outputs."""
+
+WIRE_STRENGTH = 2.0
+"""chi / c of a scatterer that resonates at 0 Hz: at f its 1/alpha is -k^2/4, about that of a thin conducting wire."""
+
+ELEMENT_STRENGTH = 0.3
+"""chi / c of an element of the metasurface: by radiation alone its line is 2.25 % of its frequency wide."""
+
+ANTENNA_STRENGTH = 0.5
+"""chi / c of an antenna: a line 6 % wide."""
+
+ELEMENT_ABSORPTION = 0.01
+"""gamma / (2 pi f_0) of an element."""
+
+CLEARANCE = 0.4
+"""Least distance of what stands inside the room, in wavelengths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """A square room fenced by wires a quarter wavelength apart, elements along the inside of its walls.
+
+    Attributes
+    ----------
+    centre_hz : float
+        Frequency f_0 in the middle of the band, at which elements resonate at x = 0, in Hz.
+    bandwidth_hz : float
+        From the lowest to the highest frequency that is measured, in Hz.
+    frequencies : int
+        How many are measured, evenly spaced; one is measured at f_0.
+    sweep : float
+        Shift of an element's resonance at x = 1, relative to f_0. More of it, more nonlinearity.
+    wall_absorption : float
+        gamma / (2 pi f_0) of wires in walls and room. Less of it, longer reverberation.
+    obstacles : int
+        Wires at random places in the room.
+    detector : {"amplitude", "intensity"}
+        Whether |H| or |H|^2 is measured.
+
+    Raises
+    ------
+    InputError
+        When a value is out of its limits.
+    """
+
+    centre_hz: float = 2.5e9
+    bandwidth_hz: float = 50e6
+    frequencies: int = 3
+    sweep: float = 0.01
+    wall_absorption: float = 0.1
+    obstacles: int = 8
+    detector: Detector = "amplitude"
+
+    def __post_init__(self) -> None:
+        check_range("centre frequency", self.centre_hz, low=0.0, low_open=True, high_open=True, unit="Hz")
+        check_range("bandwidth", self.bandwidth_hz, low=0.0, high=self.centre_hz, unit="Hz")
+        check_range("number of frequencies", self.frequencies, low=1)
+        if self.frequencies > 1 and self.bandwidth_hz == 0.0:
+            raise InputError(f"bandwidth is 0 Hz with {self.frequencies} frequencies; expected larger than 0 Hz")
+        check_range("sweep", self.sweep, low=0.0, low_open=True, high=0.5)
+        check_range("absorption of the walls", self.wall_absorption, low=0.0, high_open=True)
+        check_range("number of obstacles", self.obstacles, low=0)
+        check_name("detector", self.detector, ("amplitude", "intensity"))
+
+    def measured_hz(self) -> Floats:
+        """Frequencies at which the receivers listen, (frequencies,)."""
+        if self.frequencies == 1:
+            return np.array([self.centre_hz])
+        return self.centre_hz + self.bandwidth_hz * np.linspace(-0.5, 0.5, self.frequencies)
+
+
+def build(
+    widths: tuple[int, int],
+    *,
+    chip: Key,
+    tunable: int = 0,
+    centre_hz: float = 2.5e9,
+    bandwidth_hz: float = 50e6,
+    frequencies: int = 3,
+    sweep: float = 0.01,
+    wall_absorption: float = 0.1,
+    obstacles: int = 8,
+    detector: Detector = "amplitude",
+    spread: float = 0.0,
+    dwell_s: float = 1e-4,
+    drive_bits: int | None = None,
+    read_bits: int | None = None,
+    write_bits: int | None = None,
+    read_noise: float = 0.0,
+) -> "Metasurface":
+    """A reverberant room with a metasurface of one element per input, and `tunable` more.
+
+    Parameters
+    ----------
+    widths : (int, int)
+        Inputs, and outputs. Output o belongs to receiver o // frequencies and frequency o % frequencies; there are as many
+        receivers as that takes.
+    chip : Key
+        Of the static errors.
+    tunable : int
+        Elements whose resonance is the parameter ``resonance`` instead of an input, on the same scale.
+    centre_hz, bandwidth_hz, frequencies, sweep, wall_absorption, obstacles, detector
+        See `Room`.
+    spread : float
+        Standard deviation of the resonances of this chip's elements, in units of `sweep`.
+    dwell_s : float
+        Time the receivers listen at one frequency, in s; a pass takes it once per frequency.
+    drive_bits, read_bits, write_bits, read_noise
+        See `Electronics`. A metasurface of two-state elements has `drive_bits` = 1.
+
+    Raises
+    ------
+    InputError
+        When a value is out of its limits.
+    """
+    room = Room(
+        centre_hz=centre_hz,
+        bandwidth_hz=bandwidth_hz,
+        frequencies=frequencies,
+        sweep=sweep,
+        wall_absorption=wall_absorption,
+        obstacles=obstacles,
+        detector=detector,
+    )
+    check_range("spread", spread, low=0.0, high_open=True)
+    check_range("dwell time", dwell_s, low=0.0, low_open=True, high_open=True, unit="s")
+    electronics = Electronics(drive_bits=drive_bits, read_bits=read_bits, write_bits=write_bits, read_noise=read_noise)
+    return Metasurface(room, widths, tunable, spread, electronics, chip, dwell_s)
+
+
+@final
+class Metasurface(AbstractBlackBox):
+    """See `build`, which makes it."""
+
+    def __init__(
+        self,
+        room: Room,
+        widths: tuple[int, int],
+        tunable: int,
+        spread: float,
+        electronics: Electronics,
+        chip: Key,
+        dwell_s: float,
+    ) -> None:
+        n_in, n_out = widths
+        check_range("number of inputs", n_in, low=1)
+        check_range("number of outputs", n_out, low=1)
+        check_range("number of tunable elements", tunable, low=0)
+        resonance = Parameter((tunable,), low=-1.0, high=1.0, accepts=("Write", "Add"), initial=0.0)
+        parameters = {"resonance": resonance} if tunable else {}
+        super().__init__(parameters, widths, electronics, pass_seconds=room.frequencies * dwell_s, channels=1)
+        self._room = room
+        self._elements = n_in + tunable
+        self._receivers = -(-n_out // room.frequencies)
+        self._dipoles = furnish(room, self._elements, 1 + self._receivers)
+        self._moved_m = np.zeros((len(self._dipoles) - self._elements - 1 - self._receivers, 2))
+        self._seen = self._look(self._moved_m)
+        self._errors = np.zeros(self._elements)
+        drive = DESIGN.at("calibration").generator().uniform(-1.0, 1.0, (CALIBRATION, n_in))
+        self._unit = np.ones(n_out)
+        self._unit = np.sqrt(np.mean(self._respond(drive, self._held) ** 2, axis=0))
+        if spread:
+            self._errors = spread * normal_array(chip.at("resonance"), (self._elements,))
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """``reciprocal``: the field is linear in what is sent, but data enter as structure."""
+        return frozenset({"reciprocal"})
+
+    def _has_adjoint(self) -> bool:
+        return True
+
+    def disturb(self, size: float, key: Key) -> None:
+        """Displace every wire of walls and room for good, by a normal distance of `size` wavelengths along either axis.
+
+        Raises
+        ------
+        InputError
+            When the size is negative or not finite.
+        """
+        check_range("size of the disturbance", size, low=0.0, high_open=True)
+        wavelength = SPEED_OF_LIGHT / self._room.centre_hz
+        self._move(self._moved_m + size * wavelength * normal_array(key.at("wires"), self._moved_m.shape))
+
+    def _hidden(self) -> dict[str, Any]:
+        return {"wires_moved_m": self._moved_m.copy()}
+
+    def _set_hidden(self, snapshot: Mapping[str, Any]) -> None:
+        check_name("entry of the snapshot", "wires_moved_m", snapshot)
+        moved = check_array("wires_moved_m", snapshot["wires_moved_m"], shape=self._moved_m.shape, unit="m")
+        self._move(np.array(moved, dtype=np.float64))
+
+    def _move(self, moved_m: Floats) -> None:
+        self._seen, self._moved_m = self._look(moved_m), moved_m
+
+    def _look(self, moved_m: Floats) -> Complexes:
+        """What elements and antennas see of one another with the wires eliminated, (frequencies, elements + antennas, same)."""
+        dipoles, kept = self._dipoles, self._elements + 1 + self._receivers
+        positions = dipoles.positions_m.copy()
+        positions[kept:] += moved_m
+        return np.stack(
+            [
+                eliminate(interaction_matrix(positions, inverse_polarisability(dipoles, one), one), np.arange(kept))
+                for one in self._room.measured_hz()
+            ]
+        )
+
+    def _detuning(self, settings: Floats, first: int) -> tuple[Floats, Floats]:
+        """d(x) of the elements from `first` on, and its derivative by x, in 1/m^2."""
+        resonance = 1.0 + self._room.sweep * (settings + self._errors[first : first + settings.shape[-1]])
+        scale = (2.0 * np.pi * self._room.centre_hz / (ELEMENT_STRENGTH * SPEED_OF_LIGHT)) ** 2
+        return scale * (resonance**2 - 1.0), 2.0 * scale * self._room.sweep * resonance
+
+    def _reduce(self, held: Mapping[str, Floats]) -> tuple[Complexes, Complexes, Complexes]:
+        """Solve for all that is the same for a whole batch: tunable elements and antennas.
+
+        Returns S as the inputs' elements see it (frequencies, n_in, n_in), how they couple to what was solved for, times its
+        inverse (frequencies, n_in, tunable + antennas), and that inverse.
+        """
+        n_in, elements = self._ports["input"].size, self._elements
+        seen = self._seen
+        if elements > n_in:
+            tuned = np.arange(n_in, elements)
+            seen = seen.copy()
+            seen[:, tuned, tuned] += self._detuning(held["resonance"], n_in)[0]
+        inverse = np.linalg.inv(seen[:, n_in:, n_in:])
+        inverse = 0.5 * (inverse + inverse.transpose(0, 2, 1))
+        across = seen[:, :n_in, n_in:] @ inverse
+        own = seen[:, :n_in, :n_in] - across @ seen[:, n_in:, :n_in]
+        return own, across, inverse
+
+    def _solve(self, drive: Floats, own: Complexes, sources: Complexes) -> Complexes:
+        """(S + diag d(x))^-1 sources, (frequencies, batch, n_in), for sources of that shape or the same for the whole batch."""
+        places = np.arange(drive.shape[1])
+        detuning = self._detuning(drive, 0)[0]
+        out = np.empty((len(own), *drive.shape), np.complex128)
+        for number, one in enumerate(own):
+            matrix = np.repeat(one[None], len(drive), axis=0)
+            matrix[:, places, places] += detuning
+            source = np.broadcast_to(sources[number], drive.shape)
+            out[number] = np.linalg.solve(matrix, source[:, :, None])[..., 0]
+        return out
+
+    def _transfer(self, drive: Floats, own: Complexes, across: Complexes, inverse: Complexes) -> tuple[Complexes, Complexes]:
+        """H (frequencies, batch, receivers), and minus the moments of the inputs' elements (frequencies, batch, n_in)."""
+        sender = self._elements - drive.shape[1]
+        moments = self._solve(drive, own, across[:, None, :, sender])
+        return inverse[:, None, sender, sender + 1 :] + moments @ across[:, :, sender + 1 :], moments
+
+    def _outputs(self, values: Floats) -> Floats:
+        """From (frequencies, batch, receivers) to (batch, n_out)."""
+        n_out = self._ports["output"].size
+        return values.transpose(1, 2, 0).reshape(values.shape[1], -1)[:, :n_out]
+
+    def _respond(self, drive: Floats, held: Mapping[str, Floats]) -> Floats:
+        own, across, inverse = self._reduce(held)
+        size = np.abs(self._transfer(drive, own, across, inverse)[0])
+        return self._outputs(size**2 if self._room.detector == "intensity" else size) / self._unit
+
+    def _pullback(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        n_in, tunable = drive.shape[1], self._elements - drive.shape[1]
+        own, across, inverse = self._reduce(held)
+        transfer, moments = self._transfer(drive, own, across, inverse)
+        # d(gradient.s) = Re(error dH), whichever way |H| is read
+        padded = np.zeros((len(drive), self._receivers * self._room.frequencies))
+        padded[:, : gradient.shape[1]] = gradient / self._unit
+        weight = padded.reshape(len(drive), self._receivers, -1).transpose(2, 0, 1)
+        size = np.abs(transfer)
+        factor = 2.0 if self._room.detector == "intensity" else 1.0 / np.maximum(size, np.finfo(np.float64).tiny)
+        error = weight * factor * np.conj(transfer)
+        # the adjoint experiment: receivers send `error`, and the elements' moments are measured a second time
+        returned = self._solve(drive, own, error @ across[:, :, tunable + 1 :].transpose(0, 2, 1))
+        toward = -np.real(np.sum(returned * moments, axis=0)) * self._detuning(drive, 0)[1]
+        if not tunable:
+            return np.asarray(toward), {}
+        link = across[:, :, :tunable]
+        forth = inverse[:, None, tunable, :tunable] + moments @ link
+        back = error @ inverse[:, tunable + 1 :, :tunable] + returned @ link
+        slope = self._detuning(held["resonance"], n_in)[1]
+        return np.asarray(toward), {"resonance": -np.real(np.sum(forth * back, axis=(0, 1))) * slope}
+
+
+def furnish(room: Room, elements: int, antennas: int) -> Dipoles:
+    """Everything in the room, at its nominal place: elements, antennas (the transmitter first), obstacles, walls.
+
+    The room grows with what stands in it: elements are at least half a wavelength apart on average, and what is inside has at
+    least one square wavelength.
+    """
+    inside = antennas + room.obstacles
+    side = max(4.0, 0.125 * elements + 1.0, float(np.sqrt(inside)) + 1.5)  # in wavelengths
+    wall = int(np.ceil(4.0 * side))
+    along = np.arange(wall) * side / wall
+    fence = np.concatenate([_edge(number, along, 0.0, side) for number in range(4)])
+    turn = 4.0 * (np.arange(elements) + 0.5) / elements
+    gap = 0.25
+    rows = [_edge(n, gap + (turn[turn.astype(int) == n] - n) * (side - 2.0 * gap), gap, side) for n in range(4)]
+    generator = DESIGN.at("places").generator()
+    placed: list[NDArray[np.float64]] = []
+    while len(placed) < inside:  # they fill a quarter of the room at most, so a free place is soon found
+        place = generator.uniform(0.75, side - 0.75, 2)
+        if all(np.hypot(*(place - other)) >= CLEARANCE for other in placed):
+            placed.append(place)
+    wavelength = SPEED_OF_LIGHT / room.centre_hz
+    wires = room.obstacles + len(fence)
+    angular = 2.0 * np.pi * room.centre_hz
+
+    def by_kind(element: float, antenna: float, wire: float) -> Floats:
+        return np.repeat([element, antenna, wire], [elements, antennas, wires])
+
+    return Dipoles(
+        wavelength * np.concatenate([*rows, np.array(placed), fence]),
+        by_kind(room.centre_hz, room.centre_hz, 0.0),
+        SPEED_OF_LIGHT * by_kind(ELEMENT_STRENGTH, ANTENNA_STRENGTH, WIRE_STRENGTH),
+        angular * by_kind(ELEMENT_ABSORPTION, 0.0, room.wall_absorption),
+    )
+
+
+def _edge(number: int, along: Floats, inward: float, side: float) -> Floats:
+    """Points of one of the four walls, `along` from its corner and `inward` from it, (points, 2)."""
+    across = np.full_like(along, inward)
+    corner = {
+        0: (along, across),
+        1: (side - across, along),
+        2: (side - along, side - across),
+        3: (across, side - along),
+    }
+    return np.stack(corner[number], axis=1)

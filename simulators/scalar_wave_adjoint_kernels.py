@@ -1,0 +1,438 @@
+"""Kernels of the scalar wave's gradient: runs that keep what the way back needs, and the way back itself, one sample at a time.
+
+Names: u the field, v the adjoint field (both framed, as in `scalar_wave_kernels`), a box a rectangle of cells with a frame of one
+cell, h x w without it; `corner` is the grid's cell at its top left. v^m stands in ``adjoint[m % 2]``. Equations:
+`scalar_wave_adjoint`.
+
+Loops write one array each: with two, the compiler gives up proving that they do not overlap, and with it the vector unit.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inmaterio.devices.compilation import kernel
+from inmaterio.simulators.capabilities import Array
+from inmaterio.simulators.scalar_wave_kernels import Coefficients, advance, plain_row
+
+
+@kernel
+def save_ring(field: Array, row: int, column: int, h: int, w: int, ring: Array) -> None:
+    """Copy the cells around a box, 2 (h + w) of them, out of a field."""
+    ring[:w] = field[row, column + 1 : column + 1 + w]
+    ring[w : 2 * w] = field[row + h + 1, column + 1 : column + 1 + w]
+    for i in range(h):
+        ring[2 * w + i] = field[row + 1 + i, column]
+        ring[2 * w + h + i] = field[row + 1 + i, column + 1 + w]
+
+
+@kernel
+def load_ring(box: Array, ring: Array) -> None:
+    """Copy the cells around a box into its frame."""
+    h, w = box.shape[0] - 2, box.shape[1] - 2
+    box[0, 1 : 1 + w] = ring[:w]
+    box[h + 1, 1 : 1 + w] = ring[w : 2 * w]
+    for i in range(h):
+        box[1 + i, 0] = ring[2 * w + i]
+        box[1 + i, w + 1] = ring[2 * w + h + i]
+
+
+@kernel
+def save_box(field: Array, row: int, column: int, box: Array) -> None:
+    """Copy a box with its frame out of a field."""
+    for i in range(box.shape[0]):
+        box[i, :] = field[row + i, column : column + box.shape[1]]
+
+
+@kernel(nogil=True)
+def run_recorded(
+    coefficients: Coefficients,
+    fields: Array,
+    psi_rows: Array,
+    zeta_rows: Array,
+    psi_columns: Array,
+    zeta_columns: Array,
+    spare: Array,
+    sources: Array,
+    source_cells: NDArray[np.int64],
+    source_gains: Array,
+    probe_cells: NDArray[np.int64],
+    traces: Array,
+    corner: NDArray[np.int64],
+    size: NDArray[np.int64],
+    rings: Array,
+    boxes: Array,
+) -> int:
+    """All steps of one sample, in place, as `scalar_wave_kernels.run_sample`; the first step with a speed out of bounds, or -1.
+
+    Parameters
+    ----------
+    corner, size : ndarray of int64, shape (2,)
+        Row and column of the box's first cell; h and w.
+    rings : ndarray, shape (steps or 0, 2 (h + w))
+        Cells around the box in u^n, n = 0 ... steps - 1, when wanted.
+    boxes : ndarray, shape (steps + 2 or 0, h + 2, w + 2)
+        The box in u^n, n = -1 ... steps, when wanted.
+    """
+    row, column, h, w = corner[0], corner[1], size[0], size[1]
+    steps = traces.shape[1]
+    if boxes.shape[0]:
+        save_box(fields[1], row, column, boxes[0])
+        save_box(fields[0], row, column, boxes[1])
+    for n in range(steps):
+        now, out = fields[n % 2], fields[1 - n % 2]
+        if rings.shape[0]:
+            save_ring(now, row, column, h, w, rings[n])
+        if advance(coefficients, out, now, psi_rows, zeta_rows, psi_columns, zeta_columns, spare):
+            return n
+        for k in range(source_cells.shape[0]):
+            out[source_cells[k, 0] + 1, source_cells[k, 1] + 1] += source_gains[k] * sources[k, n]
+        for k in range(probe_cells.shape[0]):
+            traces[k, n] = out[probe_cells[k, 0] + 1, probe_cells[k, 1] + 1]
+        if boxes.shape[0]:
+            save_box(out, row, column, boxes[n + 2])
+    return -1
+
+
+@kernel
+def add_product_row(total: Array, v: Array, above: Array, u: Array, below: Array) -> None:
+    """total += v L u in one row; v begins at the box's first cell, the rows of u one cell before it."""
+    for j in range(total.shape[0]):
+        total[j] += v[j] * ((above[j + 1] + below[j + 1]) + (u[j] + u[j + 2]) - ((u[j + 1] + u[j + 1]) + (u[j + 1] + u[j + 1])))
+
+
+@kernel
+def add_product(total: Array, adjoint: Array, box: Array, row: int, column: int) -> None:
+    """total += v L u over a box of u."""
+    h, w = total.shape
+    for i in range(h):
+        add_product_row(total[i], adjoint[row + i + 1, column + 1 : column + 1 + w], box[i], box[i + 1], box[i + 2])
+
+
+@kernel
+def read_sources(
+    adjoint: Array,
+    source_cells: NDArray[np.int64],
+    sources: Array,
+    square: float,
+    n: int,
+    row: int,
+    column: int,
+    total: Array,
+    source_gradient: Array,
+) -> None:
+    """h^2 v of the sources of step n: their gradient; and what they add to total at their cells."""
+    for k in range(source_cells.shape[0]):
+        i, j = source_cells[k, 0], source_cells[k, 1]
+        value = square * adjoint[i + 1, j + 1]
+        source_gradient[k, n] = value
+        if row <= i < row + total.shape[0] and column <= j < column + total.shape[1]:
+            total[i - row, j - column] += value * sources[k, n]
+
+
+@kernel
+def drive_probes(adjoint: Array, probe_cells: NDArray[np.int64], probe_gains: Array, trace_gradient: Array, n: int) -> None:
+    """Add g C dL/dy^n at the probes."""
+    for k in range(probe_cells.shape[0]):
+        adjoint[probe_cells[k, 0] + 1, probe_cells[k, 1] + 1] += probe_gains[k] * trace_gradient[k, n]
+
+
+@kernel(nogil=True)
+def pull_reversed(
+    coefficients: Coefficients,
+    adjoint: Array,
+    psi_rows: Array,
+    zeta_rows: Array,
+    psi_columns: Array,
+    zeta_columns: Array,
+    spare: Array,
+    sources: Array,
+    source_cells: NDArray[np.int64],
+    source_gains: Array,
+    square: float,
+    probe_cells: NDArray[np.int64],
+    probe_gains: Array,
+    trace_gradient: Array,
+    corner: NDArray[np.int64],
+    ratio: Array,
+    box: Array,
+    rings: Array,
+    total: Array,
+    source_gradient: Array,
+) -> None:
+    """All steps backwards while the field of a lossless linear box runs backwards beside the adjoint field.
+
+    Parameters
+    ----------
+    adjoint : ndarray, shape (2, rows + 2, columns + 2)
+        Zero; v^0, as if no probe had read u^0, and v^1 in the end.
+    sources, source_cells, source_gains
+        As for `scalar_wave_kernels.run_sample`.
+    square : floating
+        h^2, in m^2.
+    probe_gains : ndarray, shape (probes,)
+        g C at the probes.
+    trace_gradient : ndarray, shape (probes, steps)
+    ratio : ndarray, shape (h, w)
+        C of the box.
+    box : ndarray, shape (2, h + 2, w + 2)
+        u^n in ``box[n % 2]``: u^steps and u^(steps-1) at first, u^0 and u^(-1) in the end.
+    rings : ndarray, shape (steps, 2 (h + w))
+    total : ndarray, shape (h, w)
+        Gains sum over n of v^(n+1) (L u^n + h^2 s^n).
+    source_gradient : ndarray, shape (sources, steps)
+    """
+    row, column = corner[0], corner[1]
+    h, w = ratio.shape
+    steps = trace_gradient.shape[1]
+    drive_probes(adjoint[steps % 2], probe_cells, probe_gains, trace_gradient, steps - 1)
+    for m in range(steps):
+        n = steps - 1 - m
+        v, v_before = adjoint[1 - n % 2], adjoint[n % 2]
+        now, after = box[n % 2], box[1 - n % 2]
+        load_ring(now, rings[n])
+        add_product(total, v, now, row, column)
+        read_sources(v, source_cells, sources, square, n, row, column, total, source_gradient)
+        for i in range(h):
+            plain_row(after, now, ratio, i)
+        for k in range(source_cells.shape[0]):
+            i, j = source_cells[k, 0] - row, source_cells[k, 1] - column
+            if 0 <= i < h and 0 <= j < w:
+                after[i + 1, j + 1] += source_gains[k] * sources[k, n]
+        advance(coefficients, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
+        if n > 0:
+            drive_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1)
+
+
+@kernel(nogil=True)
+def pull_stored(
+    coefficients: Coefficients,
+    adjoint: Array,
+    psi_rows: Array,
+    zeta_rows: Array,
+    psi_columns: Array,
+    zeta_columns: Array,
+    spare: Array,
+    sources: Array,
+    source_cells: NDArray[np.int64],
+    square: float,
+    probe_cells: NDArray[np.int64],
+    probe_gains: Array,
+    trace_gradient: Array,
+    corner: NDArray[np.int64],
+    boxes: Array,
+    first: int,
+    last: int,
+    total: Array,
+    source_gradient: Array,
+) -> None:
+    """Steps last - 1 ... first backwards in a linear medium; `boxes` holds u^n from n = first - 1 on.
+
+    Otherwise as `pull_reversed`. The adjoint field and its memories go on from where the later steps left them.
+    """
+    row, column = corner[0], corner[1]
+    for m in range(last - first):
+        n = last - 1 - m
+        v, v_before = adjoint[1 - n % 2], adjoint[n % 2]
+        add_product(total, v, boxes[n - first + 1], row, column)
+        read_sources(v, source_cells, sources, square, n, row, column, total, source_gradient)
+        advance(coefficients, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
+        if n > 0:
+            drive_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1)
+
+
+@kernel
+def local_response(
+    courant: Array, density: Array, damping: Array, constants: Array, u: Array, saturation: Array, speed: Array, gain: Array
+) -> None:
+    """Row of 1 / (1 + (u / u_th)^2), c dt / h and 1 / (1 + b dt) at the field u, which begins at the box's first cell."""
+    one = courant.dtype.type(1)
+    for j in range(courant.shape[0]):
+        saturation[j] = one / (one + u[j] * u[j] * constants[2])
+    for j in range(courant.shape[0]):
+        speed[j] = courant[j] + density[j] * constants[0] * (u[j] * u[j])
+    for j in range(courant.shape[0]):
+        gain[j] = one / (one + (damping[j] + density[j] * constants[1] * saturation[j]))
+
+
+@kernel
+def nonlinear_total_row(
+    density: Array,
+    constants: Array,
+    q: Array,
+    laplacian: Array,
+    change: Array,
+    u: Array,
+    response: Array,
+    total: Array,
+    dense: Array,
+) -> None:
+    """One step's part of the gradients with respect to c_lin dt / h and to the density; response is saturation, speed, gain."""
+    for j in range(total.shape[0]):
+        total[j] += (response[1, j] + response[1, j]) * laplacian[j] * q[j]
+    for j in range(total.shape[0]):
+        dense[j] += q[j] * (
+            (response[1, j] + response[1, j]) * constants[0] * (u[j] * u[j]) * laplacian[j]
+            - constants[1] * response[0, j] * change[j]
+        )
+
+
+@kernel
+def nonlinear_adjoint_row(
+    density: Array,
+    constants: Array,
+    q: Array,
+    laplacian: Array,
+    change: Array,
+    u: Array,
+    response: Array,
+    v_above: Array,
+    v: Array,
+    v_below: Array,
+    carried: Array,
+    multiplier: Array,
+    spare: Array,
+) -> None:
+    """lambda^n over lambda^(n+1) (`multiplier`), and what lambda^(n+1) will add one step further back (`carried`)."""
+    two = constants.dtype.type(2)
+    for j in range(q.shape[0]):
+        spare[j] = two + two * density[j] * u[j] * (
+            two * response[1, j] * constants[0] * laplacian[j]
+            + constants[1] * constants[2] * (response[0, j] * response[0, j]) * change[j]
+        )
+    for j in range(q.shape[0]):
+        spare[j] = carried[j] + q[j] * spare[j]
+    for j in range(q.shape[0]):
+        spare[j] += (v_above[j + 1] + v_below[j + 1]) + (v[j] + v[j + 2]) - ((v[j + 1] + v[j + 1]) + (v[j + 1] + v[j + 1]))
+    for j in range(q.shape[0]):
+        carried[j] = multiplier[j] - (q[j] + q[j])
+    multiplier[:] = spare
+
+
+@kernel
+def drive_nonlinear_probes(
+    v: Array,
+    probe_cells: NDArray[np.int64],
+    probe_gains: Array,
+    trace_gradient: Array,
+    n: int,
+    row: int,
+    column: int,
+    response: Array,
+    multiplier: Array,
+) -> None:
+    """Add dL/dy^n at the probes: to lambda where one stands in the box, and to v with the gain its cell has there."""
+    h, w = multiplier.shape
+    for k in range(probe_cells.shape[0]):
+        i, j = probe_cells[k, 0] - row, probe_cells[k, 1] - column
+        if 0 <= i < h and 0 <= j < w:
+            multiplier[i, j] += trace_gradient[k, n]
+            v[row + i + 1, column + j + 1] += response[i, 1, j] ** 2 * response[i, 2, j] * trace_gradient[k, n]
+        else:
+            v[row + i + 1, column + j + 1] += probe_gains[k] * trace_gradient[k, n]
+
+
+@kernel(nogil=True)
+def pull_nonlinear(
+    linear: Coefficients,
+    adjoint: Array,
+    psi_rows: Array,
+    zeta_rows: Array,
+    psi_columns: Array,
+    zeta_columns: Array,
+    spare: Array,
+    sources: Array,
+    source_cells: NDArray[np.int64],
+    square: float,
+    probe_cells: NDArray[np.int64],
+    probe_gains: Array,
+    trace_gradient: Array,
+    corner: NDArray[np.int64],
+    boxes: Array,
+    first: int,
+    last: int,
+    courant: Array,
+    density: Array,
+    damping: Array,
+    constants: Array,
+    multiplier: Array,
+    carried: Array,
+    total: Array,
+    dense: Array,
+    source_gradient: Array,
+) -> None:
+    """Steps last - 1 ... first backwards; all density stands in the box. Otherwise as `pull_stored`.
+
+    Parameters
+    ----------
+    linear : Coefficients
+        Of the medium without its nonlinearity, which the adjoint field obeys outside the box.
+    courant, density, damping : ndarray, shape (h, w)
+        c_lin dt / h, d and b_lin dt of the box.
+    constants : ndarray, shape (3,)
+        c_nl dt / h, b_0 dt, 1 / u_th^2.
+    multiplier, carried : ndarray, shape (h, w)
+        lambda^last and (1 - 2 g) lambda^(last+1), both zero before the last step of all; lambda^first and its follower in the
+        end.
+    total, dense : ndarray, shape (h, w)
+        Gain the gradients with respect to c_lin dt / h and to the density.
+    """
+    row, column = corner[0], corner[1]
+    h, w = total.shape
+    response = np.empty((h, 3, w), total.dtype)
+    q, laplacian, change, buffer = (
+        np.empty(w, total.dtype),
+        np.empty(w, total.dtype),
+        np.empty(w, total.dtype),
+        np.empty(w, total.dtype),
+    )
+    for i in range(h):
+        u = boxes[last - first, i + 1, 1 : 1 + w]
+        local_response(courant[i], density[i], damping[i], constants, u, response[i, 0], response[i, 1], response[i, 2])
+    if last == trace_gradient.shape[1]:
+        v = adjoint[last % 2]
+        drive_nonlinear_probes(v, probe_cells, probe_gains, trace_gradient, last - 1, row, column, response, multiplier)
+    for m in range(last - first):
+        n = last - 1 - m
+        v, v_before = adjoint[1 - n % 2], adjoint[n % 2]
+        before, now, after = boxes[n - first], boxes[n - first + 1], boxes[n - first + 2]
+        for k in range(source_cells.shape[0]):
+            i, j = source_cells[k, 0], source_cells[k, 1]
+            value = square * v[i + 1, j + 1]
+            source_gradient[k, n] = value
+            i, j = i - row, j - column
+            if 0 <= i < h and 0 <= j < w:
+                total[i, j] += (value + value) * sources[k, n] / courant[i, j]
+        advance(linear, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
+        for i in range(h):
+            above, u, below = now[i], now[i + 1], now[i + 2]
+            for j in range(w):
+                laplacian[j] = (above[j + 1] + below[j + 1]) + (u[j] + u[j + 2]) - ((u[j + 1] + u[j + 1]) + (u[j + 1] + u[j + 1]))
+            for j in range(w):
+                change[j] = after[i + 1, j + 1] - before[i + 1, j + 1]
+            for j in range(w):
+                q[j] = response[i, 2, j] * multiplier[i, j]
+            u = u[1 : 1 + w]
+            nonlinear_total_row(density[i], constants, q, laplacian, change, u, response[i], total[i], dense[i])
+            nonlinear_adjoint_row(
+                density[i],
+                constants,
+                q,
+                laplacian,
+                change,
+                u,
+                response[i],
+                v[row + i, column : column + w + 2],
+                v[row + i + 1, column : column + w + 2],
+                v[row + i + 2, column : column + w + 2],
+                carried[i],
+                multiplier[i],
+                buffer,
+            )
+            u = before[i + 1, 1 : 1 + w]
+            local_response(courant[i], density[i], damping[i], constants, u, response[i, 0], response[i, 1], response[i, 2])
+            for j in range(w):
+                v_before[row + i + 1, column + j + 1] = (
+                    response[i, 1, j] * response[i, 1, j] * response[i, 2, j] * multiplier[i, j]
+                )
+        if n > 0:
+            drive_nonlinear_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1, row, column, response, multiplier)

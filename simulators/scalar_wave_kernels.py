@@ -1,0 +1,435 @@
+"""Kernels of the scalar wave: rows, absorbing strips, one step, one sample, a batch. Equations: `scalar_wave`.
+
+A field is an array (rows + 2, columns + 2) whose frame is zero and stays so; maps have no frame, so cell (i, j) of a map is
+(i + 1, j + 1) of a field. A step overwrites u^(n-1) with u^(n+1).
+
+Each row is updated whole, over the shape of the map, which is what lets the compiler use the vector unit; what an absorber adds
+in its strips is put right afterwards, while the row is in the nearest cache. Inner loops take whole arrays and never swap them:
+a swap carried through a loop makes the compiler give the vector unit up (a factor of six).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inmaterio.devices.compilation import kernel
+from inmaterio.simulators.capabilities import Array
+
+LINEAR, LOSSY, NONLINEAR = 0, 1, 2
+OPEN, GRADED, CPML = 0, 1, 2
+FINE, TOO_FAST, NOT_FINITE = 0, 1, 2
+
+BLOCK = 16
+"""Rows that are updated before their strips are put right: few enough to stay in a core's own cache."""
+
+
+class Coefficients(NamedTuple):
+    """What the kernels need of a medium: dimensionless, in the medium's precision. An array that is not used has no elements.
+
+    Attributes
+    ----------
+    medium, absorber : int
+        ``LINEAR`` (b = 0 outside the strips), ``LOSSY`` or ``NONLINEAR``; ``OPEN`` (none), ``GRADED`` or ``CPML``.
+    sides : ndarray of int64, shape (4,)
+        1 where top, bottom, left, right have a strip.
+    ratio : ndarray, shape (rows, columns)
+        C = (c_lin dt / h)^2.
+    gain : ndarray, shape (rows, columns)
+        g = 1 / (1 + b_lin dt) of a lossy medium; 1 in the strips.
+    courant, density, damping : ndarray, shape (rows, columns)
+        c_lin dt / h, d, and b_lin dt of a nonlinear medium.
+    active_rows : ndarray of int64, shape (2,)
+        First row with density and first one after; other rows of a nonlinear medium are updated as a lossy one's.
+    speed_slope, saturable_damping, inverse_saturation, largest_courant : floating
+        c_nl dt / h, b_0 dt, 1 / u_th^2, and the limit of c dt / h.
+    gain_rows : ndarray, shape (2 * cells, columns)
+        g in the top strip of a graded absorber and then in the bottom one, rows in the grid's order.
+    gain_columns : ndarray, shape (2, cells)
+        g in its left and right strips, in rows that no top or bottom strip covers.
+    half_decay, half_gain : ndarray, shape (2, cells + 1)
+        q and a at the half nodes before each cell of the low (top, left) and high strip and after its last one.
+    node_decay, node_gain : ndarray, shape (2, cells)
+        q and a at its cells.
+    """
+
+    medium: int
+    absorber: int
+    sides: NDArray[np.int64]
+    ratio: Array
+    gain: Array
+    courant: Array
+    density: Array
+    damping: Array
+    active_rows: NDArray[np.int64]
+    speed_slope: float
+    saturable_damping: float
+    inverse_saturation: float
+    largest_courant: float
+    gain_rows: Array
+    gain_columns: Array
+    half_decay: Array
+    half_gain: Array
+    node_decay: Array
+    node_gain: Array
+
+
+@kernel
+def plain_row(out: Array, now: Array, ratio: Array, i: int) -> None:
+    """Row i of 2 u - u_before + C L u, written over u_before."""
+    for j in range(ratio.shape[1]):
+        u = now[i + 1, j + 1]
+        out[i + 1, j + 1] = (
+            (u + u)
+            - out[i + 1, j + 1]
+            + ratio[i, j] * ((now[i, j + 1] + now[i + 2, j + 1]) + (now[i + 1, j] + now[i + 1, j + 2]) - ((u + u) + (u + u)))
+        )
+
+
+@kernel
+def lossy_row(out: Array, now: Array, ratio: Array, gain: Array, i: int, k: int) -> None:
+    """Row i of g (2 u - 2 u_before + C L u) + u_before with row k of `gain`, written over u_before."""
+    for j in range(ratio.shape[1]):
+        u = now[i + 1, j + 1]
+        before = out[i + 1, j + 1]
+        out[i + 1, j + 1] = before + gain[k, j] * (
+            ((u + u) - (before + before))
+            + ratio[i, j] * ((now[i, j + 1] + now[i + 2, j + 1]) + (now[i + 1, j] + now[i + 1, j + 2]) - ((u + u) + (u + u)))
+        )
+
+
+@kernel
+def nonlinear_row(
+    out: Array,
+    now: Array,
+    courant: Array,
+    density: Array,
+    damping: Array,
+    i: int,
+    speed_slope: float,
+    saturable_damping: float,
+    inverse_saturation: float,
+    largest_courant: float,
+) -> int:
+    """Row i with the speed and the loss that its field gives, written over u_before; cells whose speed is out of bounds.
+
+    Not-a-number compares false, so that a field that has blown up is counted too.
+    """
+    bad = 0
+    one = courant.dtype.type(1)
+    for j in range(courant.shape[1]):
+        u = now[i + 1, j + 1]
+        before = out[i + 1, j + 1]
+        square = u * u
+        speed = courant[i, j] + density[i, j] * speed_slope * square
+        loss = damping[i, j] + density[i, j] * saturable_damping / (one + square * inverse_saturation)
+        bad += not (speed > 0 and speed <= largest_courant)
+        laplacian = (now[i, j + 1] + now[i + 2, j + 1]) + (now[i + 1, j] + now[i + 1, j + 2]) - ((u + u) + (u + u))
+        out[i + 1, j + 1] = before + (((u + u) - (before + before)) + speed * speed * laplacian) / (one + loss)
+    return bad
+
+
+@kernel
+def match_columns(
+    out: Array,
+    now: Array,
+    ratio: Array,
+    psi: Array,
+    zeta: Array,
+    half_decay: Array,
+    half_gain: Array,
+    node_decay: Array,
+    node_gain: Array,
+    side: int,
+    first_row: int,
+    last_row: int,
+    first: int,
+) -> None:
+    """Add C X_x to rows of a left or right strip that begins at column `first`, after its memory variables have moved on.
+
+    Unsigned indices: with signed ones each access asks first whether to count from the end, and the loops are not vectorised.
+    Many rows for each of the three sweeps: what was just written by one vector store cannot be read at once by one that is
+    shifted against it, and a call with so many arrays costs as much as two rows.
+    """
+    one, two, start, length = np.uint64(1), np.uint64(2), np.uint64(first), np.uint64(zeta.shape[2])
+    for i in range(first_row, last_row):
+        for k in range(length + one):
+            step = now[i + 1, start + k + one] - now[i + 1, start + k]
+            psi[side, i, k] = half_decay[side, k] * psi[side, i, k] + half_gain[side, k] * step
+    for i in range(first_row, last_row):
+        for k in range(length):
+            u = now[i + 1, start + k + one]
+            bend = (now[i + 1, start + k] + now[i + 1, start + k + two]) - (u + u) + (psi[side, i, k + one] - psi[side, i, k])
+            zeta[side, i, k] = node_decay[side, k] * zeta[side, i, k] + node_gain[side, k] * bend
+    for i in range(first_row, last_row):
+        for k in range(length):
+            stretch = (psi[side, i, k + one] - psi[side, i, k]) + zeta[side, i, k]
+            out[i + 1, start + k + one] += ratio[i, start + k] * stretch
+
+
+@kernel
+def match_half_row(psi: Array, now: Array, half_decay: Array, half_gain: Array, strip: int, k: int, i: int) -> None:
+    """Move psi on at the half nodes before row i, which are row k of a top or bottom strip's."""
+    q, a = half_decay[strip, k], half_gain[strip, k]
+    for j in range(psi.shape[2]):
+        psi[strip, k, j] = q * psi[strip, k, j] + a * (now[i + 1, j + 1] - now[i, j + 1])
+
+
+@kernel
+def match_row(
+    out: Array, now: Array, ratio: Array, psi: Array, zeta: Array, node_decay: Array, node_gain: Array, strip: int, k: int, i: int
+) -> None:
+    """Add C X_y to row i, which is row k of a top or bottom strip; psi has moved on, on both sides of the row."""
+    q, a = node_decay[strip, k], node_gain[strip, k]
+    for j in range(ratio.shape[1]):
+        u = now[i + 1, j + 1]
+        bend = (now[i, j + 1] + now[i + 2, j + 1]) - (u + u) + (psi[strip, k + 1, j] - psi[strip, k, j])
+        zeta[strip, k, j] = q * zeta[strip, k, j] + a * bend
+    for j in range(ratio.shape[1]):
+        out[i + 1, j + 1] += ratio[i, j] * ((psi[strip, k + 1, j] - psi[strip, k, j]) + zeta[strip, k, j])
+
+
+@kernel
+def keep_columns(spare: Array, out: Array, i: int) -> None:
+    """Copy row i of the left and right strips to `spare`."""
+    length, start = np.uint64(spare.shape[1]), np.uint64(out.shape[1] - 1 - spare.shape[1])
+    for k in range(length):
+        spare[0, k] = out[i + 1, k + np.uint64(1)]
+    for k in range(length):
+        spare[1, k] = out[i + 1, start + k]
+
+
+@kernel
+def damp_columns(out: Array, spare: Array, gain: Array, side: int, i: int, first: int) -> None:
+    """Turn row i of a strip that was updated without loss into g (undamped - before) + before."""
+    start = np.uint64(first + 1)
+    for k in range(np.uint64(spare.shape[1])):
+        out[i + 1, start + k] = spare[side, k] + gain[side, k] * (out[i + 1, start + k] - spare[side, k])
+
+
+@kernel
+def strip_row(sides: NDArray[np.int64], rows: int, cells: int, i: int) -> tuple[int, int]:
+    """Which strip row i is in (0 top, 1 bottom, -1 none), and which row of that strip it is."""
+    if sides[0] and i < cells:
+        return 0, i
+    if sides[1] and i >= rows - cells:
+        return 1, i - (rows - cells)
+    return -1, 0
+
+
+@kernel
+def advance(
+    coefficients: Coefficients,
+    out: Array,
+    now: Array,
+    psi_rows: Array,
+    zeta_rows: Array,
+    psi_columns: Array,
+    zeta_columns: Array,
+    spare: Array,
+) -> int:
+    """One step of one sample, without its sources; the number of cells whose speed is out of bounds.
+
+    Parameters
+    ----------
+    coefficients : Coefficients
+    out, now : ndarray, shape (rows + 2, columns + 2)
+        u^(n-1), overwritten with u^(n+1); u^n.
+    psi_rows, zeta_rows : ndarray, shape (2, cells + 1, columns) and (2, cells, columns)
+        Memory of the top and bottom strips of a ``CPML``.
+    psi_columns, zeta_columns : ndarray, shape (2, rows, cells + 1) and (2, rows, cells)
+        Memory of its left and right strips.
+    spare : ndarray, shape (2, cells)
+        Room for what a ``GRADED`` absorber's strips held before.
+    """
+    c = coefficients
+    ratio, sides, medium, absorber = c.ratio, c.sides, c.medium, c.absorber
+    rows, columns = ratio.shape
+    cells = spare.shape[1]
+    bad = 0
+    for first_row in range(0, rows, BLOCK):
+        last_row = min(first_row + BLOCK, rows)
+        for i in range(first_row, last_row):
+            strip, k = strip_row(sides, rows, cells, i)
+            if absorber == GRADED:
+                keep_columns(spare, out, i)
+            if medium == NONLINEAR and c.active_rows[0] <= i < c.active_rows[1]:
+                bad += nonlinear_row(
+                    out,
+                    now,
+                    c.courant,
+                    c.density,
+                    c.damping,
+                    i,
+                    c.speed_slope,
+                    c.saturable_damping,
+                    c.inverse_saturation,
+                    c.largest_courant,
+                )
+            elif absorber == GRADED and strip >= 0:
+                lossy_row(out, now, ratio, c.gain_rows, i, strip * cells + k)
+            elif medium == LINEAR:
+                plain_row(out, now, ratio, i)
+            else:
+                lossy_row(out, now, ratio, c.gain, i, i)
+            if absorber == GRADED and strip < 0:
+                for side in range(2):
+                    if sides[2 + side]:
+                        damp_columns(out, spare, c.gain_columns, side, i, side * (columns - cells))
+        if absorber != CPML:
+            continue
+        for side in range(2):
+            if sides[2 + side]:
+                match_columns(
+                    out,
+                    now,
+                    ratio,
+                    psi_columns,
+                    zeta_columns,
+                    c.half_decay,
+                    c.half_gain,
+                    c.node_decay,
+                    c.node_gain,
+                    side,
+                    first_row,
+                    last_row,
+                    side * (columns - cells),
+                )
+        for i in range(first_row, last_row):
+            strip, k = strip_row(sides, rows, cells, i)
+            if strip >= 0:
+                # the half nodes before a strip's first row come on their own; those after a row with the row
+                for half in range(k + (k > 0), k + 2):
+                    match_half_row(psi_rows, now, c.half_decay, c.half_gain, strip, half, i - k + half)
+                match_row(out, now, ratio, psi_rows, zeta_rows, c.node_decay, c.node_gain, strip, k, i)
+    return bad
+
+
+@kernel
+def count_not_finite(field: Array) -> int:
+    """Cells that are infinite or not a number: their difference from themselves is not zero. Free of branches."""
+    bad = 0
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            bad += field[i, j] - field[i, j] != 0
+    return bad
+
+
+@kernel
+def find_fault(coefficients: Coefficients, now: Array, fault: NDArray[np.int64], seen: NDArray[np.float64]) -> None:
+    """First cell that is not finite or else gives a speed out of bounds: its place in fault[2:4], the kind in fault[0].
+
+    seen[0] becomes the field there, or c dt / h.
+    """
+    c = coefficients
+    courant, density, largest = c.courant, c.density, c.largest_courant
+    for blown_up in (True, False):
+        for i in range(now.shape[0] - 2):
+            for j in range(now.shape[1] - 2):
+                u = now[i + 1, j + 1]
+                if blown_up:
+                    if not np.isfinite(u):
+                        fault[0], fault[2], fault[3], seen[0] = NOT_FINITE, i, j, u
+                        return
+                elif c.medium == NONLINEAR:
+                    speed = courant[i, j] + density[i, j] * c.speed_slope * (u * u)
+                    if not (speed > 0 and speed <= largest):
+                        fault[0], fault[2], fault[3], seen[0] = TOO_FAST, i, j, speed
+                        return
+
+
+@kernel
+def run_sample(
+    coefficients: Coefficients,
+    fields: Array,
+    psi_rows: Array,
+    zeta_rows: Array,
+    psi_columns: Array,
+    zeta_columns: Array,
+    spare: Array,
+    sources: Array,
+    source_cells: NDArray[np.int64],
+    source_gains: Array,
+    probe_cells: NDArray[np.int64],
+    traces: Array,
+    check_every: int,
+    fault: NDArray[np.int64],
+    seen: NDArray[np.float64],
+) -> None:
+    """All steps of one sample, in place; it stops where the field is not finite or its speed is out of bounds.
+
+    Parameters
+    ----------
+    coefficients : Coefficients
+    fields : ndarray, shape (2, rows + 2, columns + 2)
+        u^0 and u^(-1). After an even number of steps they are u^n and u^(n-1), after an odd number the other way round.
+    psi_rows, zeta_rows, psi_columns, zeta_columns, spare
+        As for `advance`.
+    sources : ndarray, shape (sources, steps)
+    source_cells : ndarray, shape (sources, 2)
+    source_gains : ndarray, shape (sources,)
+        What one unit of a source adds to its cell in a step.
+    probe_cells : ndarray, shape (probes, 2)
+    traces : ndarray, shape (probes, steps)
+        Field at the probes after each step, written here.
+    check_every : int
+        Steps between looks at whether a linear field is finite; it is looked at after the last step too.
+    fault, seen : ndarray, shape (4,) and (1,)
+        Kind, step, row and column of what stopped the run, and the value found there; kind ``FINE`` when it did not.
+    """
+    steps = traces.shape[1]
+    fault[:] = FINE
+    for n in range(steps):
+        now, out = fields[n % 2], fields[1 - n % 2]
+        bad = advance(coefficients, out, now, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
+        if bad:
+            fault[1] = n
+            find_fault(coefficients, now, fault, seen)
+            return
+        for k in range(source_cells.shape[0]):
+            out[source_cells[k, 0] + 1, source_cells[k, 1] + 1] += source_gains[k] * sources[k, n]
+        for k in range(probe_cells.shape[0]):
+            traces[k, n] = out[probe_cells[k, 0] + 1, probe_cells[k, 1] + 1]
+        if ((n + 1) % check_every == 0 or n + 1 == steps) and count_not_finite(out):
+            fault[1] = n
+            find_fault(coefficients, out, fault, seen)
+            return
+
+
+@kernel(nogil=True)
+def run_batch(
+    coefficients: Coefficients,
+    fields: Array,
+    psi_rows: Array,
+    zeta_rows: Array,
+    psi_columns: Array,
+    zeta_columns: Array,
+    spare: Array,
+    sources: Array,
+    source_cells: NDArray[np.int64],
+    source_gains: Array,
+    probe_cells: NDArray[np.int64],
+    traces: Array,
+    check_every: int,
+    fault: NDArray[np.int64],
+    seen: NDArray[np.float64],
+) -> None:
+    """`run_sample` for each sample; arrays but coefficients, cells and gains have a batch axis. Threads take a part each."""
+    for b in range(fields.shape[0]):
+        run_sample(
+            coefficients,
+            fields[b],
+            psi_rows[b],
+            zeta_rows[b],
+            psi_columns[b],
+            zeta_columns[b],
+            spare[b],
+            sources[b],
+            source_cells,
+            source_gains,
+            probe_cells,
+            traces[b],
+            check_every,
+            fault[b],
+            seen[b],
+        )
