@@ -31,6 +31,7 @@ LABELS = ("true", "shuffled")
 FIT_ON = ("train", "train+validation")
 EVALUATE_ON = ("validation", "test")
 PLACEMENTS = ("chip", "twin-deployed", "digital-readout")
+DISTURBANCES = ("none", "knock", "drift")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +213,54 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DisturbanceConfig:
+    """How the physics of the chip changes in mid-training; nothing is told to the rule.
+
+    Attributes
+    ----------
+    kind : str
+        ``"none"``; ``"knock"``: once, by `size`; ``"drift"``: by an independent step of size / sqrt(steps) between any two of
+        the epochs that are left.
+    epoch : int
+        After this epoch the chip is changed, for the first time; training must have epochs left then.
+    size : float
+        Relative size of the change, as the substrate takes it; 0 changes nothing: what a disturbed run is compared with.
+    adapt : bool
+        Whether training goes on after `epoch`. Otherwise the epochs that are left only show what the chip does. A twin that is
+        deployed once (``training.placement = "twin-deployed"``) is written to the chip after `epoch`, and never again.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = "none"
+    epoch: int = 0
+    size: float = 0.0
+    adapt: bool = True
+
+    def __post_init__(self) -> None:
+        check_name("disturbance.kind", self.kind, DISTURBANCES)
+        check_range("disturbance.epoch", self.epoch, low=0, unit="epochs")
+        check_range("disturbance.size", self.size, low=0, high_open=True)
+        if self.kind == "none" and (self.epoch or self.size or not self.adapt):
+            raise InputError("disturbance.kind is 'none', with which nothing else can be set; expected 'knock' or 'drift'")
+
+    def times(self, epochs: int) -> range:
+        """The epochs after which the chip is changed."""
+        last = {"none": self.epoch, "knock": self.epoch + 1, "drift": epochs}[self.kind]
+        return range(self.epoch, last)
+
+    def rests(self, epoch: int) -> bool:
+        """Whether training is over after so many epochs."""
+        return not self.adapt and epoch >= self.epoch
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """One run, complete.
 
     Attributes
     ----------
-    data, substrate, rule, training
+    data, substrate, rule, training, disturbance
         See there.
     partners : dict of SubstrateConfig
         For a rule of several roles: the substrates of every role but one, by role; `substrate` fills the one left.
@@ -231,11 +274,23 @@ class RunConfig:
     substrate: SubstrateConfig = field(default_factory=SubstrateConfig)
     rule: RuleConfig = field(default_factory=RuleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    disturbance: DisturbanceConfig = field(default_factory=DisturbanceConfig)
     partners: dict[str, SubstrateConfig] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_range("seed", self.seed, low=0)
+        if self.disturbance.kind == "none":
+            return
+        check_range("disturbance.epoch", self.disturbance.epoch, low=1, high=self.training.epochs, high_open=True, unit="epochs")
+        if self.training.fit_on != "train":
+            raise InputError(
+                f"training.fit_on is {self.training.fit_on!r}, which leaves no rows to see a disturbance on; expected 'train'"
+            )
+        if self.training.placement == "twin-deployed" and self.disturbance.adapt:
+            raise InputError(
+                "training.placement is 'twin-deployed', which is written to the chip once; expected disturbance.adapt = false"
+            )
 
 
 def parse_config(text: str, source: str = "configuration") -> RunConfig:
@@ -262,7 +317,7 @@ def parse_config(text: str, source: str = "configuration") -> RunConfig:
             raise InputError(f"{source}: {cause}") from None
         default = RunConfig()
         known = {one.name for one in dataclasses.fields(RunConfig)}
-        for section in ("data", "substrate", "rule", "training"):
+        for section in ("data", "substrate", "rule", "training", "disturbance"):
             known |= {f"{section}.{one.name}" for one in dataclasses.fields(getattr(default, section))}
         path = _key_path(first["loc"], known)
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):

@@ -20,6 +20,7 @@ from inmaterio.devices.validation import InputError
 from inmaterio.experiments.assembly import Parts, assemble, first_values
 from inmaterio.experiments.checkpoint import flatten_record, load_tree, rebuild_record, save_tree
 from inmaterio.experiments.configuration import RunConfig, located, to_toml
+from inmaterio.experiments.disturbing import check_disturbance
 from inmaterio.experiments.memory import show_widths
 from inmaterio.experiments.registry import check_settings
 from inmaterio.experiments.run_directory import (
@@ -102,6 +103,7 @@ def run(config: RunConfig, out_root: Path, *, progress: Progress | None = None) 
     # Assembled first: a configuration that cannot be run leaves nothing behind.
     check_settings(config)
     parts = assemble(config)
+    check_disturbance(parts)
     try:
         return _train(parts, out_root, name, progress)
     except MemoryError:

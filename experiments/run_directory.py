@@ -28,6 +28,7 @@ CURVES: Mapping[str, tuple[str, str]] = {
     "train_loss": ("mean loss over the batches of the epoch, before each update", "1"),
     "train_error": ("error on the training rows as they came by", "1"),
     "validation_error": ("error on the validation rows", "1"),
+    "disturbed_error": ("the same right after the chip was changed; not a number where it was not", "1"),
     "residual_max": ("largest settling residual", "units of activity"),
     "unsettled_fraction": ("share of samples whose free phase did not settle", "1"),
     "updates": ("updates so far", "1"),

@@ -10,6 +10,7 @@ import numpy as np
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.assembly import CALIBRATION_ROWS, Parts, calibrate, first_values, write_values
+from inmaterio.experiments.disturbing import disturb_chip
 from inmaterio.experiments.metrics import metric, metric_name
 from inmaterio.experiments.probe import PROBE_ROWS, ask, check_outputs, probe
 from inmaterio.learning_rules.contract import Rule
@@ -96,7 +97,10 @@ def _prepare_features(parts: Parts) -> None:
 
 
 def train_epoch(parts: Parts, course: Course) -> None:
-    """Train on every row once, then record."""
+    """Train on every row once, then record; where training is over, record only. Then the chip is disturbed, if it is time."""
+    if parts.config.disturbance.rests(course.epoch):
+        _rest(parts, course)
+        return
     training, seed, ledger = parts.config.training, Key(parts.config.seed), parts.ledger
     order = parts.fitted[seed.at("order", course.epoch).generator().permutation(len(parts.fitted))]
     batches = [order[i : i + training.batch_size] for i in range(0, len(order), training.batch_size)]
@@ -122,20 +126,16 @@ def train_epoch(parts: Parts, course: Course) -> None:
         residual = max(residual, noticed.residual)
         outputs.append(noticed.outputs)
     course.epoch += 1
-    if course.epoch == training.epochs and training.placement == "twin-deployed":
+    if training.placement == "twin-deployed" and (course.epoch == training.epochs or parts.config.disturbance.rests(course.epoch)):
         _deploy_twin(parts, course)
-    validate = training.fit_on == "train" and len(parts.split.validation) > 0 and training.placement != "twin-deployed"
     # the substrate's time; a host's is not modelled, so that training in a host has none
     seconds = ledger.total("second", "train")
     course.history.append(
         {
             "train_loss": losses / len(order),
             "train_error": _error(parts, np.concatenate(outputs), parts.answers[order]),
-            "validation_error": evaluate(
-                parts, parts.rule, course.state, parts.split.validation, seed.at("validation", course.epoch)
-            )[0]
-            if validate
-            else np.nan,
+            "validation_error": _validation_error(parts, course),
+            "disturbed_error": np.nan,
             "residual_max": residual,
             "unsettled_fraction": unsettled / len(order),
             "updates": float(course.step),
@@ -144,7 +144,33 @@ def train_epoch(parts: Parts, course: Course) -> None:
         }
     )
     _probe(parts, course)
+    _disturb(parts, course)
     course.ledgers.append(ledger.to_records())
+
+
+def _rest(parts: Parts, course: Course) -> None:
+    """An epoch after the end of training: the chip is only looked at."""
+    course.epoch += 1
+    untrained = {"train_loss": np.nan, "train_error": np.nan, "disturbed_error": np.nan}
+    course.history.append({**course.history[-1], **untrained, "validation_error": _validation_error(parts, course)})
+    _disturb(parts, course)
+    course.ledgers.append(parts.ledger.to_records())
+
+
+def _validation_error(parts: Parts, course: Course) -> float:
+    """Error on the validation rows; not a number where they are trained on, or the chip does not hold what is trained."""
+    training = parts.config.training
+    away = training.placement == "twin-deployed" and not parts.config.disturbance.rests(course.epoch)
+    if training.fit_on != "train" or not len(parts.split.validation) or away:
+        return np.nan
+    key = Key(parts.config.seed).at("validation", course.epoch)
+    return evaluate(parts, parts.deployed, course.state, parts.split.validation, key)[0]
+
+
+def _disturb(parts: Parts, course: Course) -> None:
+    """Change the chip if it is time; the error right after is measured with the same noise as the one right before."""
+    if disturb_chip(parts, course.epoch):
+        course.history[-1]["disturbed_error"] = _validation_error(parts, course)
 
 
 def _probe(parts: Parts, course: Course) -> None:

@@ -20,9 +20,9 @@ The class predicted is the label of the largest G, summed over the second and la
 is no second): the first one's holds the energy of the data. That takes classes x maps passes per sample; the head takes one
 pass.
 
-Between its layers the substrate should pass on what the goodness is made of: its response ``positive`` with `activity`
-``"positive"``, or ``magnitude`` with ``"magnitude"`` (h = |y|, for media that are driven by magnitudes). A rule cannot see which
-it is; where they differ, the next layer can read some of the last one's goodness and learns less.
+Between its layers the substrate should pass on h and nothing else: a physical network wants the response ``positive``. A rule
+sees y alone and cannot check that; with another response it still learns, but the next layer is driven by what is below zero
+too, and can read some of the last one's goodness from it.
 
 Source: Hinton, arXiv 2212.13345 (2022).
 """
@@ -59,9 +59,8 @@ REQUIRES: Mapping[str, Requirement] = {"substrate": requires("ReadLayers", "Inje
 DEFAULTS: Mapping[str, Any] = {
     "rates": 0.01,
     "threshold": 1.0,
-    "temperature": 1.0,
+    "temperature": 10.0,
     "label_amplitude": 1.0,
-    "activity": "positive",
     "head": True,
     "negatives": "hard",
     "peer": 0.03,
@@ -69,7 +68,6 @@ DEFAULTS: Mapping[str, Any] = {
     "score": "goodness",
 }
 PROGRAMS = False
-ACTIVITIES = ("positive", "magnitude")
 NEGATIVES = ("hard", "random")
 NAME = "forward-forward"
 FIRST_MEAN = 0.5
@@ -88,8 +86,6 @@ class Settings:
         T, > 0.
     label_amplitude : float
         Drive of a label, in (0, 1] of full drive.
-    activity : str
-        One of `ACTIVITIES`.
     head : bool
         Whether the readout map learns as a softmax head.
     negatives : str
@@ -105,7 +101,6 @@ class Settings:
     threshold: float
     temperature: float
     label_amplitude: float
-    activity: str
     head: bool
     negatives: str
     peer: float
@@ -130,9 +125,8 @@ def build(
     *,
     substrate: Any,
     threshold: float = 1.0,
-    temperature: float = 1.0,
+    temperature: float = 10.0,
     label_amplitude: float = 1.0,
-    activity: str = "positive",
     head: bool = True,
     negatives: str = "hard",
     peer: float = 0.03,
@@ -151,14 +145,13 @@ def build(
         raise InputError(f"{NAME} cannot train this substrate: it {missing}")
     for name, value in (("threshold", threshold), ("temperature", temperature)):
         check_range(name, value, low=0.0, low_open=True, high_open=True)
-    check_name("activity", activity, ACTIVITIES)
     check_name("negatives", negatives, NEGATIVES)
     check_range("peer", peer, low=0.0, high_open=True)
     check_range("decay", decay, low=0.0, high=1.0, high_open=True)
     if negatives == "hard" and not head:
         raise InputError("hard negatives are drawn from a head; expected head = true, or negatives 'random'")
     maps = find_maps(substrate, NAME, head=head, score=score, amplitude=label_amplitude)
-    settings = Settings(threshold, temperature, label_amplitude, activity, head, negatives, peer, decay, score)
+    settings = Settings(threshold, temperature, label_amplitude, head, negatives, peer, decay, score)
     return Rule(partial(init, maps), partial(update, substrate, maps, settings), partial(predict, substrate, maps, settings))
 
 
@@ -210,7 +203,7 @@ def update(substrate: Any, maps: Maps, settings: Settings, state: State, batch: 
     means, losses, goodness = [], np.zeros(len(batch)), []
     with substrate.ledger.phase("update"):
         for one, mean, right, left in zip(maps.trained, state.means, passes["positive"], passes["negative"], strict=True):
-            mean = settings.decay * mean + (1.0 - settings.decay) * activity_of(right.outputs, settings.activity).mean(axis=0)
+            mean = settings.decay * mean + (1.0 - settings.decay) * activity_of(right.outputs).mean(axis=0)
             loss, change, pair = local_update(right, left, settings, mean)
             estimates |= {one.weight: change, **({one.bias: change.left.mean(axis=0)} if one.bias else {})}
             means.append(mean)
@@ -225,10 +218,9 @@ def update(substrate: Any, maps: Maps, settings: Settings, state: State, batch: 
     return Update(State(tuple(means)), estimates, Diagnostics(float(losses.mean()) / len(maps.trained), outputs))
 
 
-def activity_of(outputs: Array, activity: str) -> Floats:
+def activity_of(outputs: Array) -> Floats:
     """h (batch, width)."""
-    y = np.asarray(outputs, dtype=np.float64)
-    return np.maximum(y, 0.0) if activity == "positive" else np.abs(y)
+    return np.maximum(np.asarray(outputs, dtype=np.float64), 0.0)
 
 
 def local_update(
@@ -238,13 +230,12 @@ def local_update(
 
     Only what is measured at the two ends of the map enters, and `mean` (width,), the running mean of its activity.
     """
-    right, wrong = (activity_of(one.outputs, settings.activity) for one in (positive, negative))
+    right, wrong = (activity_of(one.outputs) for one in (positive, negative))
     right_sum, wrong_sum = (right**2).sum(axis=1), (wrong**2).sum(axis=1)
     edge, temperature = settings.threshold * right.shape[1], settings.temperature
     above, below = (right_sum - edge) / temperature, (edge - wrong_sum) / temperature
-    signs = [np.sign(one.outputs) if settings.activity == "magnitude" else 1.0 for one in (positive, negative)]
-    push = -2.0 * expit(-above)[:, None] * right / temperature * signs[0]
-    pull = 2.0 * expit(-below)[:, None] * wrong / temperature * signs[1]
+    push = -2.0 / temperature * expit(-above)[:, None] * right
+    pull = 2.0 / temperature * expit(-below)[:, None] * wrong
     # also where a unit is silent: this is what wakes it
     push = push + settings.peer * (mean - mean.mean())
     # the mean over the rows of both passes is half of each
@@ -266,6 +257,6 @@ def predict(substrate: Any, maps: Maps, settings: Settings, state: State, inputs
     layers = substrate.layers(tried, samples=again, key=key, labels=drives, depth=len(maps.trained))
     total = np.zeros(len(tried))
     for layer in layers[1:] or layers:
-        total += (activity_of(layer.outputs, settings.activity) ** 2).sum(axis=1)
+        total += (activity_of(layer.outputs) ** 2).sum(axis=1)
         count_host(substrate.ledger, macs=layer.outputs.size, operations=layer.outputs.size)
     return total.reshape(maps.classes, len(inputs)).T.copy()

@@ -19,7 +19,7 @@ from inmaterio.simulators.capabilities import Array, Backward, Requirement, Samp
 from inmaterio.simulators.digital_twin import WORD_BYTES, loss_and_gradient
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "Adjoint", "Program")}
-DEFAULTS: Mapping[str, Any] = {"rates": 0.003, "loss": "mse"}
+DEFAULTS: Mapping[str, Any] = {"rates": 0.01, "loss": "mse"}
 PROGRAMS = False
 
 OPERATIONS = {"mse": 2, "cross_entropy": 6}

@@ -50,7 +50,7 @@ from inmaterio.simulators.capabilities import Array, Parameter, Requirement, Sam
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "PerturbParameters", "Program")}
 DEFAULTS: Mapping[str, Any] = {
-    "rates": 0.003,
+    "rates": 0.005,
     "loss": "mse",
     "code": "random",
     "size": 0.03,

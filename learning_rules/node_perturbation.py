@@ -31,7 +31,7 @@ from inmaterio.learning_rules.perturbations import VARIANTS, Floats, check_loss,
 from inmaterio.simulators.capabilities import Array, Estimate, Layer, Outer, Requirement, Samples, requires
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "ReadLayers", "InjectNode", "Program", "mapped")}
-DEFAULTS: Mapping[str, Any] = {"rates": 0.003, "loss": "mse", "size": 0.03, "variant": "one-sided", "order": "together"}
+DEFAULTS: Mapping[str, Any] = {"rates": 0.01, "loss": "mse", "size": 0.03, "variant": "one-sided", "order": "together"}
 PROGRAMS = False
 
 ORDERS = ("together", "in turn")

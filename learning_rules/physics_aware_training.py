@@ -23,7 +23,7 @@ from inmaterio.simulators.capabilities import Array, Requirement, Samples, requi
 from inmaterio.simulators.digital_twin import count_twin_pass, loss_and_gradient, twin_gradient
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "ReadStates", "Twin", "Identification", "Program")}
-DEFAULTS: Mapping[str, Any] = {"rates": 0.003, "loss": "mse", "refresh_every": 0}
+DEFAULTS: Mapping[str, Any] = {"rates": 0.01, "loss": "mse", "refresh_every": 0}
 PROGRAMS = False
 
 

@@ -40,7 +40,7 @@ from inmaterio.simulators.capabilities import Array, Requirement, Samples, requi
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "PerturbParameters", "Program")}
 DEFAULTS: Mapping[str, Any] = {
-    "rates": 0.003,
+    "rates": 0.005,
     "loss": "mse",
     "size": 0.03,
     "pairs": 1,

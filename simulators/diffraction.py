@@ -114,8 +114,8 @@ def plan(
         farthest = 0.5 * min(padded) * pitch_m * float(np.sqrt(max(1.0 / sine**2 - 1.0, 0.0)))
         if abs(distance_m) > farthest * (1.0 + 1e-9):
             raise InputError(
-                f"distance of the planes is {abs(distance_m):g} m; expected at most {farthest:g} m, beyond which waves up to sine "
-                f"{sine:g} of their angle exceed the band limit of a window padded to {min(padded) * pitch_m:g} m"
+                f"distance of the planes is {abs(distance_m):g} m; expected at most {farthest:g} m, beyond which waves up to "
+                f"sine {sine:g} of their angle exceed the band limit of a window padded to {min(padded) * pitch_m:g} m"
             )
     vertical, horizontal = frequencies(padded, pitch_m)
     squared = wavelength_m**-2 - vertical**2 - horizontal**2
@@ -158,8 +158,8 @@ def check_band(gap: Gap, field: Complexes, *, name: str = "field") -> None:
     stray = float(spectrum[gap.response == 0.0].sum()) / whole if whole else 0.0
     if stray > STRAY_POWER:
         raise InputError(
-            f"{name} holds {stray:.3g} of its power outside the band of the gap; expected at most {STRAY_POWER:g}: a finer pitch, "
-            "a wider window or a shorter distance"
+            f"{name} holds {stray:.3g} of its power outside the band of the gap; expected at most {STRAY_POWER:g}: a finer "
+            "pitch, a wider window or a shorter distance"
         )
 
 

@@ -66,6 +66,8 @@ class Design:
     def __post_init__(self) -> None:
         check_range("number of pixels per side", self.pixels, low=2)
         check_range("number of layers", self.layers, low=1)
+        check_range("wavelength", self.wavelength_m, low=0.0, low_open=True, high_open=True, unit="m")
+        check_range("pitch", self.pitch_m, low=0.0, low_open=True, high_open=True, unit="m")
         check_range("distance of two planes", self.gap_m, low=0.0, low_open=True, high_open=True, unit="m")
         check_name("encoding", self.encoding, ("amplitude", "phase"))
         check_range("reference amplitude", self.reference, low=0.0, high_open=True)
@@ -99,8 +101,8 @@ def build(
     chip : Key
         Of the static errors.
     tunable : int
-        Number of phases that can be tuned, dealt out to the masks; each turns one patch of a mask by up to +- pi. With
-        layers * pixels^2 of them every pixel is its own.
+        Number of phases that can be tuned, dealt out to the masks; each turns one patch of a mask by up to +- pi, and one more
+        patch of each mask stays as it is. With layers * pixels^2 of them every pixel has its own.
     pixels, layers, wavelength_m, pitch_m, gap_m, encoding, reference
         See `Design`.
     spread : float
@@ -237,18 +239,25 @@ class DiffractiveLayers(AbstractBlackBox):
             for step in steps
         ]
 
-    def _deal(self, tunable: int) -> list[tuple[int, NDArray[np.int64]]]:
-        """Mask by mask, the number of its first tunable phase and the patch of every pixel; masks with none are left out."""
+    def _deal(self, tunable: int) -> list[tuple[slice, NDArray[np.int64]]]:
+        """Mask by mask, which tunable phases it has and the patch of every pixel; the masks after the last with any are left out.
+
+        One patch more than phases stays as it is, unless every pixel has a phase: intensities do not see a turn of it all.
+        """
         layers, side = self._design.layers, self._design.pixels
         counts = [tunable // layers + (layer < tunable % layers) for layer in range(layers)]
-        return [(sum(counts[:layer]), patches((side, side), count)) for layer, count in enumerate(counts) if count]
+        return [
+            (slice(sum(counts[:layer]), sum(counts[: layer + 1])), patches((side, side), min(count + 1, side**2)))
+            for layer, count in enumerate(counts)
+            if count
+        ]
 
     def _transmissions(self, held: Mapping[str, Floats]) -> Complexes:
         masks = self._masks
         if self._places:
             phase = np.zeros(masks.shape)
-            for layer, (first, patch) in enumerate(self._places):  # masks with fewer come last, so the numbers agree
-                phase[layer] = held["phase"][first + patch]
+            for layer, (own, patch) in enumerate(self._places):
+                phase[layer] = np.append(held["phase"][own], 0.0)[patch]
             masks = masks * np.exp(1j * np.pi * phase)
         return masks
 
@@ -278,10 +287,9 @@ class DiffractiveLayers(AbstractBlackBox):
         toward: dict[str, Floats] = {name: np.zeros_like(values) for name, values in held.items()}
         for layer in reversed(range(len(masks))):
             if layer < len(self._places):
-                first, patch = self._places[layer]
+                own, patch = self._places[layer]
                 turned = np.imag(error * np.conj(masks[layer] * fields[layer])).sum(axis=0)
-                sums = np.bincount(patch.ravel(), np.pi * turned.ravel())
-                toward["phase"][first : first + len(sums)] = sums
+                toward["phase"][own] = np.bincount(patch.ravel(), np.pi * turned.ravel())[: own.stop - own.start]
             error = cross_back(self._gaps[layer], error * masks[layer].conj())
         received = error.reshape(len(drive), -1) @ _membership(self._sources, drive.shape[1])
         if self._design.encoding == "phase":

@@ -97,8 +97,8 @@ def grow(
 
 
 @kernel
-def grow_backward(
-    start: Array,
+def pull_back(
+    state: Array,
     adjoint: Array,
     across: Array,
     along: Array,
@@ -106,53 +106,32 @@ def grow_backward(
     flow_along: Array,
     growth: Array,
     dt: float,
-    steps: int,
-    every: int,
     gradient: Array,
 ) -> None:
-    """Pull gradients with respect to the last state of `grow` back to its first one, in place.
+    """The transpose of one step of `grow`, in place.
 
     Parameters
     ----------
-    start : ndarray, shape (batch, rows, columns)
-        Where `grow` began.
-    adjoint : ndarray, like `start`
-        In: gradient with respect to the last state. Out: with respect to the first.
-    every : int
-        States are kept each so many steps and made anew in between.
+    state : ndarray, shape (batch, rows, columns)
+        Before the step.
+    adjoint : ndarray, like `state`
+        In: gradient with respect to the state after the step. Out: with respect to `state`.
     gradient : ndarray, shape (rows, columns)
         Added to: gradient with respect to `growth`, summed over the batch.
 
     Other parameters as in `grow`.
     """
-    batch, rows, columns = start.shape
-    blocks = (steps + every - 1) // every
-    kept = np.empty((blocks, rows, columns))
-    path = np.empty((every, rows, columns))
-    one = np.empty((1, rows, columns))
+    batch, rows, columns = state.shape
     change = np.empty((rows, columns))
     for b in range(batch):
-        one[0] = start[b]
-        for block in range(blocks):
-            kept[block] = one[0]
-            grow(one, across, along, flow_across, flow_along, growth, dt, min(every, steps - block * every))
-        back = adjoint[b]
-        for block in range(blocks - 1, -1, -1):
-            length = min(every, steps - block * every)
-            one[0] = kept[block]
-            for t in range(length):
-                path[t] = one[0]
-                if t < length - 1:
-                    grow(one, across, along, flow_across, flow_along, growth, dt, 1)
-            for t in range(length - 1, -1, -1):
-                divergence(back, across, along, change)
-                advect(back, flow_across, flow_along, -1.0, change)
-                for i in range(rows):
-                    for j in range(columns):
-                        u = path[t, i, j]
-                        a = back[i, j]
-                        gradient[i, j] += dt * u * (1.0 - u) * a
-                        back[i, j] = a + dt * (change[i, j] + growth[i, j] * (1.0 - 2.0 * u) * a)
+        divergence(adjoint[b], across, along, change)
+        advect(adjoint[b], flow_across, flow_along, -1.0, change)
+        for i in range(rows):
+            for j in range(columns):
+                u = state[b, i, j]
+                a = adjoint[b, i, j]
+                gradient[i, j] += dt * u * (1.0 - u) * a
+                adjoint[b, i, j] = a + dt * (change[i, j] + growth[i, j] * (1.0 - 2.0 * u) * a)
 
 
 def eddies(grid: Grid, fastest: float) -> tuple[Floats, Floats]:
@@ -243,19 +222,29 @@ class FisherKppMedium(AbstractBlackBox):
         return np.asarray(state[:, self._detectors, -1] / self._scale)
 
     def _pullback(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
-        adjoint = np.zeros((len(drive), self._grid.rows, self._grid.columns))
+        shape = (self._grid.rows, self._grid.columns)
+        adjoint, summed = np.zeros((len(drive), *shape)), np.zeros(shape)
         adjoint[:, self._detectors, -1] = gradient / self._scale
-        summed = np.zeros((self._grid.rows, self._grid.columns))
+        medium = (self._across, self._along, *self._flow, self._growth(held), self._dt)
+        # a state is kept every so many steps, those in between are made anew: memory grows as the root of the steps
         every = int(np.ceil(np.sqrt(self._steps)))
-        growth = self._growth(held)
-        grow_backward(
-            self._sow(drive), adjoint, self._across, self._along, *self._flow, growth, self._dt, self._steps, every, summed
-        )
+        state, kept = self._sow(drive), []
+        for first in range(0, self._steps, every):
+            kept.append(state.copy())
+            grow(state, *medium, min(every, self._steps - first))
+        for block in reversed(range(len(kept))):
+            path = [kept.pop()]
+            for _ in range(min(every, self._steps - block * every) - 1):
+                path.append(path[-1].copy())
+                grow(path[-1], *medium, 1)
+            for before in reversed(path):
+                pull_back(before, adjoint, *medium, summed)
         toward = 0.5 * self._sown * adjoint[:, self._sources, 0]
         if not held:
             return toward, {}
         by_cell = TUNING_DEPTH * self._growth_rate * self._local * summed
-        tuned = np.bincount(self._patch.ravel(), weights=by_cell.ravel(), minlength=len(held["growth_change"]))
+        tuned = np.zeros_like(held["growth_change"])
+        np.add.at(tuned, self._patch, by_cell)
         return toward, {"growth_change": tuned}
 
     def disturb(self, size: float, key: Key) -> None:

@@ -15,100 +15,28 @@ that a pass solves systems as large as the number of inputs only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inmaterio.devices.randomness import Key, normal_array
-from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.devices.validation import check_array, check_name, check_range
 from inmaterio.simulators.black_box import AbstractBlackBox, Electronics, Floats
 from inmaterio.simulators.capabilities import Parameter
 from inmaterio.simulators.coupled_dipoles import (
     SPEED_OF_LIGHT,
     Complexes,
-    Dipoles,
     eliminate,
     interaction_matrix,
     inverse_polarisability,
 )
-
-Detector = Literal["amplitude", "intensity"]
+from inmaterio.simulators.reverberant_room import ELEMENT_STRENGTH, Detector, Room, furnish
 
 DESIGN = Key(0, ("metasurface",))
-"""Where the room and the drives of the calibration come from: the same for every chip."""
+"""Where the drives of the calibration come from: the same for every chip."""
 
 CALIBRATION = 64
 """Random drives whose detector signals set the unit of the outputs."""
-
-WIRE_STRENGTH = 2.0
-"""chi / c of a scatterer that resonates at 0 Hz: at f its 1/alpha is -k^2/4, about that of a thin conducting wire."""
-
-ELEMENT_STRENGTH = 0.3
-"""chi / c of an element of the metasurface: by radiation alone its line is 2.25 % of its frequency wide."""
-
-ANTENNA_STRENGTH = 0.5
-"""chi / c of an antenna: a line 6 % wide."""
-
-ELEMENT_ABSORPTION = 0.01
-"""gamma / (2 pi f_0) of an element."""
-
-CLEARANCE = 0.4
-"""Least distance of what stands inside the room, in wavelengths."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """A square room fenced by wires a quarter wavelength apart, elements along the inside of its walls.
-
-    Attributes
-    ----------
-    centre_hz : float
-        Frequency f_0 in the middle of the band, at which elements resonate at x = 0, in Hz.
-    bandwidth_hz : float
-        From the lowest to the highest frequency that is measured, in Hz.
-    frequencies : int
-        How many are measured, evenly spaced; one is measured at f_0.
-    sweep : float
-        Shift of an element's resonance at x = 1, relative to f_0. More of it, more nonlinearity.
-    wall_absorption : float
-        gamma / (2 pi f_0) of wires in walls and room. Less of it, longer reverberation.
-    obstacles : int
-        Wires at random places in the room.
-    detector : {"amplitude", "intensity"}
-        Whether |H| or |H|^2 is measured.
-
-    Raises
-    ------
-    InputError
-        When a value is out of its limits.
-    """
-
-    centre_hz: float = 2.5e9
-    bandwidth_hz: float = 50e6
-    frequencies: int = 3
-    sweep: float = 0.01
-    wall_absorption: float = 0.1
-    obstacles: int = 8
-    detector: Detector = "amplitude"
-
-    def __post_init__(self) -> None:
-        check_range("centre frequency", self.centre_hz, low=0.0, low_open=True, high_open=True, unit="Hz")
-        check_range("bandwidth", self.bandwidth_hz, low=0.0, high=self.centre_hz, unit="Hz")
-        check_range("number of frequencies", self.frequencies, low=1)
-        if self.frequencies > 1 and self.bandwidth_hz == 0.0:
-            raise InputError(f"bandwidth is 0 Hz with {self.frequencies} frequencies; expected larger than 0 Hz")
-        check_range("sweep", self.sweep, low=0.0, low_open=True, high=0.5)
-        check_range("absorption of the walls", self.wall_absorption, low=0.0, high_open=True)
-        check_range("number of obstacles", self.obstacles, low=0)
-        check_name("detector", self.detector, ("amplitude", "intensity"))
-
-    def measured_hz(self) -> Floats:
-        """Frequencies at which the receivers listen, (frequencies,)."""
-        if self.frequencies == 1:
-            return np.array([self.centre_hz])
-        return self.centre_hz + self.bandwidth_hz * np.linspace(-0.5, 0.5, self.frequencies)
 
 
 def build(
@@ -265,10 +193,9 @@ class Metasurface(AbstractBlackBox):
             tuned = np.arange(n_in, elements)
             seen = seen.copy()
             seen[:, tuned, tuned] += self._detuning(held["resonance"], n_in)[0]
-        inverse = np.linalg.inv(seen[:, n_in:, n_in:])
-        inverse = 0.5 * (inverse + inverse.transpose(0, 2, 1))
-        across = seen[:, :n_in, n_in:] @ inverse
-        own = seen[:, :n_in, :n_in] - across @ seen[:, n_in:, :n_in]
+        inverse: Complexes = np.linalg.inv(seen[:, n_in:, n_in:])
+        across: Complexes = seen[:, :n_in, n_in:] @ inverse
+        own: Complexes = seen[:, :n_in, :n_in] - across @ seen[:, n_in:, :n_in]
         return own, across, inverse
 
     def _solve(self, drive: Floats, own: Complexes, sources: Complexes) -> Complexes:
@@ -309,7 +236,7 @@ class Metasurface(AbstractBlackBox):
         weight = padded.reshape(len(drive), self._receivers, -1).transpose(2, 0, 1)
         size = np.abs(transfer)
         factor = 2.0 if self._room.detector == "intensity" else 1.0 / np.maximum(size, np.finfo(np.float64).tiny)
-        error = weight * factor * np.conj(transfer)
+        error: Complexes = weight * factor * np.conj(transfer)
         # the adjoint experiment: receivers send `error`, and the elements' moments are measured a second time
         returned = self._solve(drive, own, error @ across[:, :, tunable + 1 :].transpose(0, 2, 1))
         toward = -np.real(np.sum(returned * moments, axis=0)) * self._detuning(drive, 0)[1]
@@ -320,50 +247,3 @@ class Metasurface(AbstractBlackBox):
         back = error @ inverse[:, tunable + 1 :, :tunable] + returned @ link
         slope = self._detuning(held["resonance"], n_in)[1]
         return np.asarray(toward), {"resonance": -np.real(np.sum(forth * back, axis=(0, 1))) * slope}
-
-
-def furnish(room: Room, elements: int, antennas: int) -> Dipoles:
-    """Everything in the room, at its nominal place: elements, antennas (the transmitter first), obstacles, walls.
-
-    The room grows with what stands in it: elements are at least half a wavelength apart on average, and what is inside has at
-    least one square wavelength.
-    """
-    inside = antennas + room.obstacles
-    side = max(4.0, 0.125 * elements + 1.0, float(np.sqrt(inside)) + 1.5)  # in wavelengths
-    wall = int(np.ceil(4.0 * side))
-    along = np.arange(wall) * side / wall
-    fence = np.concatenate([_edge(number, along, 0.0, side) for number in range(4)])
-    turn = 4.0 * (np.arange(elements) + 0.5) / elements
-    gap = 0.25
-    rows = [_edge(n, gap + (turn[turn.astype(int) == n] - n) * (side - 2.0 * gap), gap, side) for n in range(4)]
-    generator = DESIGN.at("places").generator()
-    placed: list[NDArray[np.float64]] = []
-    while len(placed) < inside:  # they fill a quarter of the room at most, so a free place is soon found
-        place = generator.uniform(0.75, side - 0.75, 2)
-        if all(np.hypot(*(place - other)) >= CLEARANCE for other in placed):
-            placed.append(place)
-    wavelength = SPEED_OF_LIGHT / room.centre_hz
-    wires = room.obstacles + len(fence)
-    angular = 2.0 * np.pi * room.centre_hz
-
-    def by_kind(element: float, antenna: float, wire: float) -> Floats:
-        return np.repeat([element, antenna, wire], [elements, antennas, wires])
-
-    return Dipoles(
-        wavelength * np.concatenate([*rows, np.array(placed), fence]),
-        by_kind(room.centre_hz, room.centre_hz, 0.0),
-        SPEED_OF_LIGHT * by_kind(ELEMENT_STRENGTH, ANTENNA_STRENGTH, WIRE_STRENGTH),
-        angular * by_kind(ELEMENT_ABSORPTION, 0.0, room.wall_absorption),
-    )
-
-
-def _edge(number: int, along: Floats, inward: float, side: float) -> Floats:
-    """Points of one of the four walls, `along` from its corner and `inward` from it, (points, 2)."""
-    across = np.full_like(along, inward)
-    corner = {
-        0: (along, across),
-        1: (side - across, along),
-        2: (side - along, side - across),
-        3: (across, side - along),
-    }
-    return np.stack(corner[number], axis=1)

@@ -23,7 +23,7 @@ Source of the architecture: Momeni, Rahmani, Mallejac, del Hougne and Fleury, Sc
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -45,14 +45,12 @@ from inmaterio.simulators.capabilities import (
     Samples,
     Write,
 )
-from inmaterio.simulators.digital_twin import WORD_BYTES
-from inmaterio.simulators.fitted_response import FittedResponse, fit_response
+from inmaterio.simulators.physical_layer import ABLATIONS, FitSettings, PhysicalLayer
 from inmaterio.simulators.physical_network_model import (
-    DRIVE_REACH,
     RESPONSES,
     NetworkOracle,
+    drive_of,
     make_twin,
-    normalise,
     pull_drive,
 )
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch, check_request
@@ -61,14 +59,6 @@ Floats = NDArray[np.float64]
 
 PHYSICS: Mapping[str, str] = {"cavity": "cavity", "metasurface": "metasurface", "diffractive": "diffractive_layers"}
 """Modules that build physics, by name: a new kind of physics adds a line."""
-
-ABLATIONS = ("none", "no-physics", "linear-physics")
-
-CALIBRATION_DRIVES = 1000
-"""Drives of each layer kept from the calibration, for fits."""
-
-CONSTANT = 1e-6
-"""Spread, relative to its size, below which a detector carries nothing but rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +161,8 @@ class PhysicalNetwork(AbstractSubstrate):
     Parameters
     ----------
     blocks : sequence of Substrate
-        Physics of each layer, each with ``Forward`` and with as many inputs as drive it; called blocks so that any black box
-        may stand here, one in another process as well.
+        Physics of each layer, each with ``Forward`` and with as many inputs as drive it; any black box may stand here, one in
+        another process as well.
     widths : tuple of int
         Inputs, outputs of every map.
     options : Options
@@ -184,88 +174,78 @@ class PhysicalNetwork(AbstractSubstrate):
     """
 
     def __init__(self, blocks: Sequence[Any], widths: tuple[int, ...], options: Options) -> None:
-        layers, labels = len(widths) - 1, widths[-1] if options.labels else 0
-        if len(blocks) != layers:
-            raise InputError(f"there are {len(blocks)} physical systems; expected {layers}, one before each map")
+        if len(blocks) != len(widths) - 1:
+            raise InputError(f"there are {len(blocks)} physical systems; expected {len(widths) - 1}, one before each map")
+        self._labels = widths[-1] if options.labels else 0
+        settings = FitSettings(options.twin_pairs, options.twin_hidden, options.twin_epochs)
+        sizes = (widths[0] + self._labels, *widths[1:-1])
+        self._layers = tuple(
+            PhysicalLayer(block, k, size, options.ablation, settings)
+            for k, (block, size) in enumerate(zip(blocks, sizes, strict=True), start=1)
+        )
         parameters: dict[str, Parameter] = {}
-        self._drives = (widths[0] + labels, *widths[1:-1])
-        for k, (block, size) in enumerate(zip(blocks, self._drives, strict=True), start=1):
-            if "Forward" not in block.capabilities:
-                raise InputError(f"physics of layer {k} lacks capability Forward; expected one that can be driven and read")
-            if block.ports["input"].size != size:
-                raise InputError(f"physics of layer {k} takes {block.ports['input'].size} inputs; expected {size}")
-            fan_in = size if options.ablation == "no-physics" else block.ports["output"].size + (size if options.skip else 0)
-            readout = k == layers
-            parameters[f"weight_{k}"] = Parameter((widths[k], fan_in), layer=k, readout=readout, digital=True)
-            parameters[f"bias_{k}"] = Parameter((widths[k],), layer=k, readout=readout, digital=True)
-            if options.ablation == "none":
-                for name, one in block.parameters.items():
-                    parameters[f"physics_{k}/{name}"] = Parameter(
-                        one.shape, one.unit, one.low, one.high, k, False, one.accepts, one.initial
-                    )
+        for layer, width in zip(self._layers, widths[1:], strict=True):
+            k, readout = layer.number, layer.number == len(blocks)
+            fan_in = layer.signals + (layer.drives if options.skip or not layer.signals else 0)
+            parameters[f"weight_{k}"] = Parameter((width, fan_in), layer=k, readout=readout, digital=True)
+            parameters[f"bias_{k}"] = Parameter((width,), layer=k, readout=readout, digital=True)
+            parameters |= {f"physics_{k}/{name}": replace(one, layer=k, readout=False) for name, one in layer.tuned.items()}
         ports = {"input": Port(widths[0], "1", -1.0, 1.0), "output": Port(widths[-1], "1", -np.inf, np.inf)}
         super().__init__(parameters, ports)
-        self._blocks, self._widths, self._options, self._labels = tuple(blocks), widths, options, labels
-        self._maps: dict[str, Floats] = {
-            name: np.zeros(one.shape) for name, one in parameters.items() if not name.startswith("physics_")
-        }
-        signals = [block.ports["output"].size for block in blocks]
-        self._mean, self._gain = [np.zeros(size) for size in signals], [np.ones(size) for size in signals]
-        self._pool: list[Floats] = [np.zeros((0, size)) for size in self._drives]
-        self._models: list[FittedResponse | None] = [None] * layers
+        self._widths, self._options = widths, options
+        self._maps: dict[str, Floats] = {name: np.zeros(one.shape) for name, one in parameters.items() if one.digital}
         self._last: tuple[Array, tuple[Layer, ...]] | None = None
 
     @property
     def capabilities(self) -> frozenset[str]:
         names = {"Forward", "ReadStates", "ReadLayers", "InjectNode", "PerturbParameters", "Program", "ReadBack", "Twin"}
-        if self._options.ablation == "none":
-            names |= {"Identification"}
         if self._labels:
             names |= {"InjectLabel"}
-        ablated = self._options.ablation != "none"
-        if ablated or all("Adjoint" in block.capabilities for block in self._blocks):
+        blocks = [layer.block for layer in self._layers] if self._options.ablation == "none" else []
+        if blocks:
+            names |= {"Identification"}
+        if all("Adjoint" in block.capabilities for block in blocks):
             names |= {"Adjoint"}
-        tunable = [block for block in self._blocks if block.parameters]
-        if not ablated and any("PerturbParameters" not in block.capabilities for block in tunable):
+        if any(block.parameters and "PerturbParameters" not in block.capabilities for block in blocks):
             names -= {"PerturbParameters"}
         return frozenset(names)
 
     @property
     def traits(self) -> frozenset[str]:
-        tuned = any(name.startswith("physics_") for name in self._parameters)
-        return frozenset() if tuned else frozenset({"mapped"})
+        return frozenset({"mapped"}) if all(one.digital for one in self._parameters.values()) else frozenset()
 
     @property
     def clock_s(self) -> float:
         """Time the physics has taken, in s: the layers work one after the other; the host's time is not modelled."""
-        return float(sum(block.clock_s for block in self._blocks))
+        return float(sum(layer.block.clock_s for layer in self._layers))
 
     @property
     def requested(self) -> Mapping[str, Array]:
         """What was asked for by the last writes: known without a reading."""
-        physical = {name: one for block in self._tuned_values() for name, one in block.items()}
-        return {name: self._maps[name].copy() if name in self._maps else physical[name].copy() for name in self._parameters}
+        values = {**self._maps, **self._tuned_values()}
+        return {name: values[name].copy() for name in self._parameters}
 
     @property
     def fidelity(self) -> tuple[float, ...]:
         """R^2 of the fitted model of each layer on pairs held out; empty before a fit."""
-        return tuple(model.fidelity for model in self._models if model is not None)
+        return tuple(layer.model.fidelity for layer in self._layers if layer.model is not None)
 
     def attach(self, ledger: Ledger, role: str) -> None:
         """Count the physics' events in this ledger under this role, and the maps' under ``"host"``."""
         super().attach(ledger, role)
-        for block in self._blocks:
-            block.attach(_WithoutSamples(ledger), role)
+        for layer in self._layers:
+            layer.attach(ledger, role)
 
     def wait(self, seconds: float) -> None:
         """Let time pass for the physics of every layer."""
-        for block in self._blocks:
-            block.wait(seconds)
+        for layer in self._layers:
+            layer.block.wait(seconds)
 
     def disturb(self, size: float, key: Key) -> None:
         """Change the physics of every layer for good by a relative `size`: for experiments, never for a rule."""
-        for k, block in enumerate(self._blocks, start=1):
-            block.disturb(size, key.at("layer", k))
+        for layer in self._layers:
+            layer.block.disturb(size, key.at("layer", layer.number))
+        self._last = None
 
     def calibrate(self, inputs: Array, samples: Samples, key: Key) -> None:
         """Measure mean and spread of every detector once, layer by layer, and z-score the detectors with them from now on.
@@ -275,19 +255,11 @@ class PhysicalNetwork(AbstractSubstrate):
         """
         check_range("rows to calibrate on", len(inputs), low=2)
         drive, skip = self._first_drive(inputs, None)
-        for k, block in enumerate(self._blocks):
-            self._pool[k] = drive[:CALIBRATION_DRIVES].copy()
-            if self._options.ablation != "no-physics":
-                measured = block.forward(drive, samples=samples, key=key.at("layer", k + 1))
-                spread = measured.std(axis=0)
-                varies = spread > CONSTANT * np.abs(measured).max(axis=0)
-                self._mean[k] = measured.mean(axis=0)
-                self._gain[k] = np.where(varies, 1.0 / np.where(varies, spread, 1.0), 0.0)
-                self._count_host(k + 1, macs=2 * measured.size, words=2 * measured.size + 2 * len(spread))
-            if self._options.ablation == "linear-physics":
-                self._fit(k, hidden=0, key=key.at("fit", k + 1))
-            layer = self._map(k, drive, skip, samples, key.at("again", k + 1))
-            drive, skip = self._next_drive(layer.outputs, k + 1)
+        for layer in self._layers:
+            layer.calibrate(drive, samples, key.at("layer", layer.number))
+            if layer.number < len(self._layers):
+                met = self._map(layer, drive, skip, samples, key.at("again", layer.number), {})
+                drive, skip = self._next_drive(layer, met.outputs)
         self._tally("sample", len(np.unique(samples)))
 
     def layers(
@@ -298,14 +270,15 @@ class PhysicalNetwork(AbstractSubstrate):
         Raises
         ------
         InputError
-            When inputs or labels do not fit, labels are given to a network without places for them, or the depth is none of its.
+            When inputs or labels do not fit, labels are given to a network without places for them, or the depth is none of
+            its.
         """
         return self._pass(inputs, samples, key, labels=labels, depth=depth)
 
     def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
         """What enters the map of every layer, and the outputs."""
-        layers = self._pass(inputs, samples, key)
-        return (*(layer.features for layer in layers), layers[-1].outputs)
+        met = self._pass(inputs, samples, key)
+        return (*(one.features for one in met), met[-1].outputs)
 
     def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
         """Outputs (batch, outputs) of the last map."""
@@ -319,10 +292,10 @@ class PhysicalNetwork(AbstractSubstrate):
         InputError
             When there is not one array of offsets per map.
         """
-        for k, (width, offset) in enumerate(zip(self._widths[1:], offsets, strict=False), start=1):
+        if len(offsets) != len(self._layers):
+            raise InputError(f"there are {len(offsets)} arrays of offsets; expected {len(self._layers)}, one per map")
+        for k, (width, offset) in enumerate(zip(self._widths[1:], offsets, strict=True), start=1):
             check_array(f"offset behind map {k}", offset, shape=(len(inputs), width))
-        if len(offsets) != len(self._blocks):
-            raise InputError(f"there are {len(offsets)} arrays of offsets; expected {len(self._blocks)}, one per map")
         return self._pass(inputs, samples, key, offsets=offsets)[-1].outputs
 
     def perturbed(self, inputs: Array, changes: Mapping[str, Array], *, samples: Samples, key: Key) -> Array:
@@ -333,18 +306,18 @@ class PhysicalNetwork(AbstractSubstrate):
         InputError
             When a parameter is unknown or a change does not fit it.
         """
-        words = 0
         for name, change in changes.items():
             parameter = self._parameters[check_name("parameter", name, self._parameters)]
-            words += check_array(f"change of {name}", change, shape=parameter.shape, unit=parameter.unit).size
-        self._count_host(0, operations=words, words=2 * words)
+            size = check_array(f"change of {name}", change, shape=parameter.shape, unit=parameter.unit).size
+            if parameter.digital:
+                self._layers[parameter.layer - 1].count_host(operations=size, words=2 * size)
         return self._pass(inputs, samples, key, changes=changes)[-1].outputs
 
     def adjoint(self, inputs: Array, gradient: Array, *, samples: Samples, key: Key) -> Backward:
         """Gradient of each sample's loss, carried back through the maps in the host and through the physics by experiment.
 
         The readings of the last pass are held; where that was of other inputs, a pass is made first. Every layer then takes
-        the forward and the adjoint pass of its own experiment; the first one only where its physics has parameters.
+        the forward and the adjoint pass of its own experiment; the first one only where its physics can be tuned.
 
         Raises
         ------
@@ -357,46 +330,32 @@ class PhysicalNetwork(AbstractSubstrate):
         if self._last is None or not np.array_equal(self._last[0], inputs):
             self._pass(inputs, samples, key.at("forward"))
         assert self._last is not None
-        layers = self._last[1]
+        met = self._last[1]
         found: dict[str, Estimate] = {}
-        toward = np.zeros((len(inputs), self._drives[0]))
-        for k in range(len(layers) - 1, -1, -1):
-            weight = self._maps[f"weight_{k + 1}"]
-            found[f"weight_{k + 1}"] = Outer(wanted, layers[k].features)
-            found[f"bias_{k + 1}"] = wanted.mean(axis=0)
-            block = self._blocks[k]
-            tuned = self._options.ablation == "none" and bool(block.parameters)
-            if k == 0 and not tuned:
+        toward = np.zeros((len(inputs), self._layers[0].drives))
+        for layer in reversed(self._layers):
+            k, weight = layer.number, self._maps[f"weight_{layer.number}"]
+            found[f"weight_{k}"], found[f"bias_{k}"] = Outer(wanted, met[k - 1].features), wanted.mean(axis=0)
+            layer.count_host(operations=wanted.size, words=wanted.size)
+            if k == 1 and not layer.tuned:
                 break
-            drive, _ = self._first_drive(inputs, None) if k == 0 else self._drive_of(layers[k - 1].outputs)
+            drive, _ = self._first_drive(inputs, None) if k == 1 else drive_of(met[k - 2].outputs, self._options.response)
             back = wanted @ weight
-            self._count_host(k + 1, macs=len(inputs) * weight.size, words=weight.size + back.size)
-            signals = 0 if self._options.ablation == "no-physics" else len(self._mean[k])
-            on_skip = back[:, signals:] if self._options.skip or not signals else np.zeros_like(drive)
-            on_drive = np.zeros_like(drive)
-            if self._options.ablation == "linear-physics":
-                model = self._model(k)
-                on_drive = (back[:, :signals] * self._gain[k]) @ model.linear[:, :-1]
-                self._count_host(k + 1, macs=len(inputs) * model.linear.size)
-            elif signals:
-                measured = block.adjoint(drive, back[:, :signals] * self._gain[k], samples=samples, key=key.at("layer", k + 1))
-                found |= {f"physics_{k + 1}/{name}": one for name, one in measured.parameters.items()}
-                on_drive = measured.inputs
-            if k == 0:
-                toward = on_drive + on_skip
+            layer.count_host(macs=len(inputs) * weight.size, words=weight.size + back.size)
+            measured = layer.adjoint(drive, back[:, : layer.signals], samples, key.at("layer", k))
+            found |= {f"physics_{k}/{name}": one for name, one in measured.parameters.items()}
+            past = back[:, layer.signals :] if back.shape[1] > layer.signals else np.zeros_like(drive)
+            if k == 1:
+                toward = measured.inputs + past
             else:
-                wanted = pull_drive(layers[k - 1].outputs, on_drive, on_skip, self._options.response)
-                self._count_host(k, operations=6 * wanted.size, words=2 * wanted.size)
+                wanted = pull_drive(met[k - 2].outputs, measured.inputs, past, self._options.response)
+                layer.count_host(operations=6 * wanted.size, words=2 * wanted.size)
         return Backward({name: found[name] for name in self._parameters}, toward[:, : self._widths[0]])
 
     def identify(self, *, key: Key) -> float:
-        """Measure fresh pairs on every layer and fit its model; the mean over layers of R^2 on the pairs held out.
-
-        A third of the drives are those kept from the calibration, a third these scaled and mixed with random ones, the rest
-        uniform; tuned values are drawn uniformly from their ranges, in units of the range.
-        """
-        for k in range(len(self._blocks)):
-            self._fit(k, hidden=self._options.twin_hidden, key=key.at("identify", k + 1))
+        """Measure fresh pairs on every layer and fit its model; the mean over layers of R^2 on the pairs held out."""
+        for layer in self._layers:
+            layer.fit(key.at("identify", layer.number))
         return float(np.mean(self.fidelity))
 
     def twin(self) -> Any:
@@ -405,12 +364,10 @@ class PhysicalNetwork(AbstractSubstrate):
         Fitted when it is first asked for, which is counted where it happens. Called with what `states` measured it is linearised
         there: outputs are the measured ones, and only the physics' slopes are the model's.
         """
-        if self._options.ablation != "no-physics" and any(model is None for model in self._models):
-            if self._options.ablation == "linear-physics":
-                raise InputError("the linear map in place of the physics is not fitted; calibrate the network first")
+        if self._options.ablation == "none" and not self.fidelity:
             self.identify(key=Key(0).at("first identification"))
-        tuned = {name: one for block in self._tuned_values() for name, one in block.items()}
-        return make_twin(self._maps, tuned, self._scales(), self._models, self._options, self._labels)
+        models = [layer.fitted() if layer.signals else None for layer in self._layers]
+        return make_twin(self._maps, self._tuned_values(), self._scales(), models, self._options, self._labels)
 
     def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
         """Write maps exactly, in the host's memory, and physical parameters through their devices.
@@ -421,13 +378,13 @@ class PhysicalNetwork(AbstractSubstrate):
             When a parameter is unknown or values do not fit; nothing is written then.
         """
         values: dict[str, Floats] = {}
-        physical: list[dict[str, Request]] = [{} for _ in self._blocks]
+        physical: list[dict[str, Request]] = [{} for _ in self._layers]
         work = []
         for name, request in requests.items():
-            check_request(name, request, self._parameters[check_name("parameter", name, self._parameters)])
-            layer = self._parameters[name].layer
-            if name.startswith("physics_"):
-                physical[layer - 1][name.partition("/")[2]] = request
+            parameter = self._parameters[check_name("parameter", name, self._parameters)]
+            check_request(name, request, parameter)
+            if not parameter.digital:
+                physical[parameter.layer - 1][name.partition("/")[2]] = request
                 continue
             change = request.dense() if isinstance(request, Outer) else request.values
             held = 0.0 if isinstance(request, Write) else self._maps[name]
@@ -435,48 +392,34 @@ class PhysicalNetwork(AbstractSubstrate):
                 values[name] = held + np.asarray(change, dtype=np.float64)
             check_array(name, values[name])
             macs = request.macs if isinstance(request, Outer) else 0
-            work.append(
-                (
-                    layer,
-                    macs,
-                    change.size if isinstance(request, Add) else 0,
-                    change.size * (1 if isinstance(request, Write) else 2),
-                )
-            )
-        for k, (block, asked) in enumerate(zip(self._blocks, physical, strict=True), start=1):
+            added = change.size if isinstance(request, Add) else 0
+            work.append((parameter.layer - 1, macs, added, change.size * (1 if isinstance(request, Write) else 2)))
+        for layer, asked in zip(self._layers, physical, strict=True):
             if asked:
-                block.program(asked, key=key.at("layer", k))
+                layer.block.program(asked, key=key.at("layer", layer.number))
         self._tally("program_call", 1)
-        for layer, macs, operations, words in work:
-            self._count_host(layer, macs=macs, operations=operations, words=words)
+        for place, macs, added, words in work:
+            self._layers[place].count_host(macs=macs, operations=added, words=words)
         self._maps |= values
         self._last = None
 
     def read_back(self, *, key: Key) -> Mapping[str, Array]:
         """Maps exactly, physical parameters as their devices read."""
         values: dict[str, Array] = {}
-        for name in self._parameters:
-            if not name.startswith("physics_"):
-                values[name] = self._maps[name].copy()
-                self._count_host(self._parameters[name].layer, words=values[name].size)
-        for k, block in enumerate(self._blocks, start=1):
-            if any(name.startswith(f"physics_{k}/") for name in self._parameters):
-                values |= {f"physics_{k}/{name}": one for name, one in block.read_back(key=key.at("layer", k)).items()}
+        for name, one in self._maps.items():
+            values[name] = one.copy()
+            self._layers[self._parameters[name].layer - 1].count_host(words=one.size)
+        for layer in self._layers:
+            if layer.tuned:
+                read = layer.block.read_back(key=key.at("layer", layer.number))
+                values |= {f"physics_{layer.number}/{name}": one for name, one in read.items()}
         return {name: values[name] for name in self._parameters}
 
     def snapshot(self) -> dict[str, Any]:
-        """Maps, calibration, fitted models, and the physics' own snapshots under ``layer_k/``."""
+        """Maps, and what every layer keeps under ``layer_k/``."""
         own: dict[str, Any] = {name: one.copy() for name, one in self._maps.items()}
-        for k, block in enumerate(self._blocks):
-            place = f"layer_{k + 1}"
-            own |= {
-                f"{place}/mean": self._mean[k].copy(),
-                f"{place}/gain": self._gain[k].copy(),
-                f"{place}/drives": self._pool[k].copy(),
-            }
-            model = self._models[k]
-            own |= {} if model is None else {f"{place}/model/{name}": one for name, one in model.to_arrays().items()}
-            own |= {f"{place}/physics/{name}": one for name, one in block.snapshot().items()}
+        for layer in self._layers:
+            own |= {f"layer_{layer.number}/{name}": one for name, one in layer.snapshot().items()}
         return own
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -491,33 +434,19 @@ class PhysicalNetwork(AbstractSubstrate):
         for name, values in self._maps.items():
             check_name("entry of the snapshot", name, snapshot)
             maps[name] = np.array(check_array(name, snapshot[name], shape=values.shape), dtype=np.float64)
-        for k, block in enumerate(self._blocks):
-            place = f"layer_{k + 1}/"
-            for name in ("mean", "gain", "drives"):
-                check_name("entry of the snapshot", place + name, snapshot)
-            inner = {name.removeprefix(place): value for name, value in snapshot.items() if name.startswith(place)}
-            shape = self._mean[k].shape
-            check_array(f"{place}mean", inner["mean"], shape=shape)
-            check_array(f"{place}gain", inner["gain"], shape=shape)
-            block.restore({name.removeprefix("physics/"): one for name, one in inner.items() if name.startswith("physics/")})
-            self._mean[k], self._gain[k] = np.array(inner["mean"]), np.array(inner["gain"])
-            self._pool[k] = np.array(inner["drives"])
-            model = {name.removeprefix("model/"): one for name, one in inner.items() if name.startswith("model/")}
-            self._models[k] = FittedResponse.from_arrays(model) if model else None
+        for layer in self._layers:
+            place = f"layer_{layer.number}/"
+            layer.restore({name.removeprefix(place): one for name, one in snapshot.items() if name.startswith(place)})
         self._maps, self._last = maps, None
 
     def oracle(self) -> NetworkOracle | None:
         """The exact network of this very chip; None where the physics of a layer has no exact model."""
-        if self._options.ablation == "none":
-            physics = [block.oracle() for block in self._blocks]
-            if any(not hasattr(one, "pullback") for one in physics):
-                return None
-        else:
-            physics = [None] * len(self._blocks)
+        physics = [layer.block.oracle() if self._options.ablation == "none" else None for layer in self._layers]
+        if self._options.ablation == "none" and any(not hasattr(one, "pullback") for one in physics):
+            return None
         maps = {name: one.copy() for name, one in self._maps.items()}
-        return NetworkOracle(
-            maps, physics, self._scales(), list(self._models), self._options, self._labels, self._ports["output"]
-        )
+        models = [layer.model for layer in self._layers]
+        return NetworkOracle(maps, physics, self._scales(), models, self._options, self._labels, self._ports["output"])
 
     def _pass(
         self,
@@ -531,21 +460,20 @@ class PhysicalNetwork(AbstractSubstrate):
         changes: Mapping[str, Array] | None = None,
     ) -> tuple[Layer, ...]:
         checked = check_batch(inputs, samples, self._ports["input"])
-        depth = (
-            len(self._blocks) if depth is None else int(check_range("depth", depth, low=1, high=len(self._blocks), unit="layers"))
-        )
+        depth = len(self._layers) if depth is None else depth
+        check_range("depth", depth, low=1, high=len(self._layers), unit="layers")
         drive, skip = self._first_drive(checked, labels)
         found = []
-        for k in range(depth):
-            layer = self._map(k, drive, skip, samples, key.at("layer", k + 1), changes)
+        for layer in self._layers[:depth]:
+            met = self._map(layer, drive, skip, samples, key.at("layer", layer.number), changes or {})
             if offsets is not None:
-                layer = Layer(layer.features, layer.outputs + np.asarray(offsets[k], dtype=np.float64))
-                self._count_host(k + 1, operations=layer.outputs.size, words=layer.outputs.size)
-            found.append(layer)
-            if k + 1 < depth:
-                drive, skip = self._next_drive(layer.outputs, k + 1)
+                met = Layer(met.features, met.outputs + np.asarray(offsets[layer.number - 1], dtype=np.float64))
+                layer.count_host(operations=met.outputs.size, words=met.outputs.size)
+            found.append(met)
+            if layer.number < depth:
+                drive, skip = self._next_drive(layer, met.outputs)
         self._tally("sample", len(np.unique(samples)))
-        plain = labels is None and offsets is None and changes is None and depth == len(self._blocks)
+        plain = labels is None and offsets is None and changes is None and depth == len(self._layers)
         self._last = (np.array(inputs), tuple(found)) if plain else None
         return tuple(found)
 
@@ -560,114 +488,36 @@ class PhysicalNetwork(AbstractSubstrate):
             data = np.concatenate([data, np.asarray(given, dtype=np.float64)], axis=1)
         return data, data
 
-    def _drive_of(self, outputs: Array) -> tuple[Floats, Floats]:
-        normal = normalise(outputs, self._options.response)
-        return np.clip(normal / DRIVE_REACH, -1.0, 1.0), normal
-
-    def _next_drive(self, outputs: Array, layer: int) -> tuple[Floats, Floats]:
+    def _next_drive(self, layer: PhysicalLayer, outputs: Array) -> tuple[Floats, Floats]:
         # response, square and sum, root, division, scaling
-        self._count_host(layer, macs=outputs.size, operations=3 * outputs.size + len(outputs), words=2 * outputs.size)
-        return self._drive_of(outputs)
+        layer.count_host(macs=outputs.size, operations=3 * outputs.size + len(outputs), words=2 * outputs.size)
+        return drive_of(outputs, self._options.response)
 
     def _map(
-        self, k: int, drive: Floats, skip: Floats, samples: Samples, key: Key, changes: Mapping[str, Array] | None = None
+        self, layer: PhysicalLayer, drive: Floats, skip: Floats, samples: Samples, key: Key, changes: Mapping[str, Array]
     ) -> Layer:
-        """One layer: physics, calibration, map."""
-        batch, changes = len(drive), changes or {}
-        if self._options.ablation == "no-physics":
-            features = skip
-        else:
-            if self._options.ablation == "linear-physics":
-                signals = self._model(k).respond(drive)
-                self._count_host(k + 1, macs=batch * self._model(k).linear.size, words=self._model(k).linear.size + signals.size)
-            else:
-                place = f"physics_{k + 1}/"
-                physical = {name.removeprefix(place): one for name, one in changes.items() if name.startswith(place)}
-                block = self._blocks[k]
-                if physical:
-                    signals = block.perturbed(drive, physical, samples=samples, key=key)
-                else:
-                    signals = block.forward(drive, samples=samples, key=key)
-            features = self._gain[k] * (signals - self._mean[k])
-            if self._options.skip:
-                features = np.concatenate([features, skip], axis=1)
-        weight, bias = self._maps[f"weight_{k + 1}"], self._maps[f"bias_{k + 1}"]
-        weight = weight + changes.get(f"weight_{k + 1}", 0.0)
-        bias = bias + changes.get(f"bias_{k + 1}", 0.0)
+        """One layer: physics, then map."""
+        place = f"physics_{layer.number}/"
+        physical = {name.removeprefix(place): one for name, one in changes.items() if name.startswith(place)}
+        features = layer.features(drive, samples, key, physical)
+        if self._options.skip or not layer.signals:
+            features = np.concatenate([features, skip], axis=1)
+        weight, bias = (
+            self._maps[name] + np.asarray(changes.get(name, 0.0)) for name in (f"weight_{layer.number}", f"bias_{layer.number}")
+        )
         outputs = features @ weight.T + bias
-        scaled = 0 if self._options.ablation == "no-physics" else batch * len(self._mean[k])
-        words = weight.size + bias.size + batch * (features.shape[1] + len(bias))
-        self._count_host(k + 1, macs=batch * weight.size + scaled, operations=batch * len(bias), words=words)
+        words = weight.size + bias.size + features.size + outputs.size
+        layer.count_host(macs=len(drive) * weight.size, operations=outputs.size, words=words)
         return Layer(features, outputs)
 
-    def _fit(self, k: int, *, hidden: int, key: Key) -> None:
-        """Measure pairs of drive and response on one layer and fit its model."""
-        block, pairs, size = self._blocks[k], self._options.twin_pairs, self._drives[k]
-        rng = key.at("drives").generator()
-        drive = rng.uniform(-1.0, 1.0, (pairs, size))
-        pool, third = self._pool[k], pairs // 3
-        if len(pool):
-            drive[:third] = pool[rng.integers(len(pool), size=third)]
-            scale = rng.uniform(0.3, 1.5, (third, 1))
-            drive[third : 2 * third] = np.clip(
-                scale * pool[rng.integers(len(pool), size=third)] + 0.1 * drive[third : 2 * third], -1, 1
-            )
-        samples = np.arange(pairs)
-        inputs, responses = drive, None
-        tuned = dict(block.parameters.items()) if self._options.ablation == "none" else {}
-        if tuned:
-            # one setting of the physics per group of drives: a setting is written, then several drives are read
-            values, groups = [], np.array_split(samples, max(1, pairs // 20))
-            measured = []
-            held = block.read_back(key=key.at("read back"))
-            for i, rows in enumerate(groups):
-                setting = {name: rng.uniform(one.low, one.high, one.shape) for name, one in tuned.items()}
-                change = {name: setting[name] - held[name] for name in tuned}
-                measured.append(block.perturbed(drive[rows], change, samples=rows, key=key.at("pairs", i)))
-                values.append(np.repeat([np.concatenate([setting[name].ravel() for name in tuned])], len(rows), axis=0))
-            inputs = np.concatenate([drive, np.concatenate(values)], axis=1)
-            responses = np.concatenate(measured)
-        else:
-            responses = block.forward(drive, samples=samples, key=key.at("pairs"))
-        self._models[k] = fit_response(
-            inputs, responses, hidden=hidden, epochs=self._options.twin_epochs, key=key.at("fit"), ledger=self._ledger
-        )
-
-    def _model(self, k: int) -> FittedResponse:
-        model = self._models[k]
-        if model is None:
-            raise InputError("the linear map in place of the physics is not fitted; calibrate the network first")
-        return model
-
     def _scales(self) -> list[tuple[Floats, Floats]]:
-        return [(mean.copy(), gain.copy()) for mean, gain in zip(self._mean, self._gain, strict=True)]
+        return [(layer.mean.copy(), layer.gain.copy()) for layer in self._layers]
 
-    def _tuned_values(self) -> list[dict[str, Floats]]:
-        """Requested values of the physical parameters of each layer: what the host asked for, known without a reading."""
-        if self._options.ablation != "none":
-            return []
-        return [
-            {f"physics_{k}/{name}": np.asarray(one) for name, one in block.requested.items()} if block.parameters else {}
-            for k, block in enumerate(self._blocks, start=1)
-        ]
-
-    def _count_host(self, layer: int, *, macs: int = 0, operations: int = 0, words: int = 0) -> None:
-        component = f"map {layer}" if layer else "maps"
-        for event, amount in (("mac_fp32", macs), ("alu_fp32", operations), ("byte_sram", WORD_BYTES * words)):
-            if amount:
-                self._ledger.count("host", component, event, amount)
-
-
-@final
-class _WithoutSamples:
-    """The ledger as a layer's physics sees it: a sample that passes through several layers is still one sample."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def tally(self, role: str, name: str, amount: float) -> None:
-        if name not in ("sample", "program_call"):
-            self._ledger.tally(role, name, amount)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger, name)
+    def _tuned_values(self) -> dict[str, Floats]:
+        """Requested values of the physical parameters: what the host asked for, known without a reading."""
+        return {
+            f"physics_{layer.number}/{name}": np.asarray(one)
+            for layer in self._layers
+            if layer.tuned
+            for name, one in layer.block.requested.items()
+        }

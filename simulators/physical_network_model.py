@@ -40,6 +40,12 @@ def normalise(outputs: Array, response: str) -> Floats:
     return np.asarray(h / np.sqrt(np.mean(h**2, axis=1, keepdims=True) + SMALLEST))
 
 
+def drive_of(outputs: Array, response: str) -> tuple[Floats, Floats]:
+    """Drive and n, each (batch, width), from y (batch, width)."""
+    n = normalise(outputs, response)
+    return np.clip(n / DRIVE_REACH, -1.0, 1.0), n
+
+
 def pull_drive(outputs: Array, on_drive: Floats, on_normal: Floats, response: str) -> Floats:
     """Gradient with respect to y from that with respect to the drive and to n, each (batch, width)."""
     y = np.asarray(outputs, dtype=np.float64)

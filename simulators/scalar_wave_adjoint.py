@@ -255,10 +255,9 @@ class _Way:
     def __init__(self, recording: Recording, driving: Array) -> None:
         medium = recording.medium
         self._recording, self._driving = recording, driving
-        self._real = np.dtype(medium.dtype).type
         self._own = coefficients(medium)
         self._linear = coefficients(replace(medium, nonlinearity=None))
-        self._square = self._real(medium.grid.spacing_m**2)
+        self._square = np.dtype(medium.dtype).type(medium.grid.spacing_m**2)
         self._source_gains = source_gains(medium, recording.source_cells)
         self._probe_gains = np.ascontiguousarray(
             source_gains(medium, recording.probe_cells) / medium.grid.spacing_m**2, dtype=medium.dtype
@@ -267,6 +266,9 @@ class _Way:
         self._inside = np.s_[top:bottom, left:right]
         self._corner, self._size = np.array([top, left]), np.array([bottom - top, right - left])
         self._ratio = np.ascontiguousarray(self._own.ratio[self._inside])
+        own = self._own
+        self._maps = [np.ascontiguousarray(one[self._inside]) for one in (own.courant, own.density, own.damping) if one.size]
+        self._constants = np.array([own.speed_slope, own.saturable_damping, own.inverse_saturation], dtype=medium.dtype)
         damping = np.zeros(medium.grid.shape)
         if medium.loss_per_s is not None:
             damping = np.asarray(medium.loss_per_s, dtype=np.float64) * medium.grid.step_s
@@ -283,62 +285,68 @@ class _Way:
         spare = np.empty((2, medium.absorber.cells), dtype=medium.dtype)
         total, dense, multiplier, carried = (np.zeros(tuple(self._size), dtype=medium.dtype) for _ in range(4))
         sources = np.zeros(recording.sources.shape[1:], dtype=medium.dtype)
-        common = (adjoint, *memory, spare, recording.sources[b], recording.source_cells)
-        probing = (recording.probe_cells, self._probe_gains, self._driving[b], self._corner)
         error = 0.0
+        shared = (adjoint, *memory, spare, recording.sources[b], recording.source_cells)
+        probing = (recording.probe_cells, self._probe_gains, self._driving[b], self._corner)
+        steps = recording.traces.shape[2]
         if recording.method == "reverse":
-            box = self._last_box(b)
-            largest = max(float(np.abs(one).max(initial=0.0)) for one in (box, recording.rings[b], recording.traces[b]))
-            kernels.pull_reversed(
+            rings, boxes = recording.rings[b], self._last_box(b)
+            largest = max(float(np.abs(one).max(initial=0.0)) for one in (boxes, rings, recording.traces[b]))
+            kernels.pull_linear(
                 self._own,
-                *common,
+                *shared,
                 self._source_gains,
                 self._square,
                 *probing,
                 self._ratio,
-                box,
-                recording.rings[b],
+                rings,
+                boxes,
+                0,
+                steps,
                 total,
                 sources,
             )
-            pairs = zip(box, (recording.start.field[b], recording.start.previous[b]), strict=True)
+            pairs = zip(boxes, (recording.start.field[b], recording.start.previous[b]), strict=True)
             difference = max(float(np.abs(found[1:-1, 1:-1] - known[self._inside]).max()) for found, known in pairs)
             error = difference / largest if largest else 0.0
-        else:
-            steps = recording.traces.shape[2]
+        for k in reversed(range(len(recording.checkpoints))):
+            first, last = recording.segments[k]
+            boxes = self._remake(b, k, first, last)
             if medium.nonlinearity is None:
-                kernels.drive_probes(adjoint[steps % 2], *probing[:3], steps - 1)
-            for k in reversed(range(len(recording.checkpoints))):
-                first, last = recording.segments[k]
-                boxes = self._remake(b, k, first, last)
-                if medium.nonlinearity is None:
-                    kernels.pull_stored(self._own, *common, self._square, *probing, boxes, first, last, total, sources)
-                else:
-                    own = self._own
-                    courant, density, damping = (
-                        np.ascontiguousarray(one[self._inside]) for one in (own.courant, own.density, own.damping)
-                    )
-                    constants = np.array(
-                        [self._own.speed_slope, self._own.saturable_damping, self._own.inverse_saturation], dtype=medium.dtype
-                    )
-                    kernels.pull_nonlinear(
-                        self._linear,
-                        *common,
-                        self._square,
-                        *probing,
-                        boxes,
-                        first,
-                        last,
-                        courant,
-                        density,
-                        damping,
-                        constants,
-                        multiplier,
-                        carried,
-                        total,
-                        dense,
-                        sources,
-                    )
+                kernels.pull_linear(
+                    self._own,
+                    *shared,
+                    self._source_gains,
+                    self._square,
+                    *probing,
+                    self._ratio,
+                    recording.rings[b],
+                    boxes,
+                    first,
+                    last,
+                    total,
+                    sources,
+                )
+            else:
+                courant, density, damping = self._maps
+                kernels.pull_nonlinear(
+                    self._linear,
+                    *shared,
+                    self._square,
+                    *probing,
+                    boxes,
+                    first,
+                    last,
+                    courant,
+                    density,
+                    damping,
+                    self._constants,
+                    multiplier,
+                    carried,
+                    total,
+                    dense,
+                    sources,
+                )
         field = self._field_factor * adjoint[0, 1:-1, 1:-1]
         previous = self._previous_factor * adjoint[1, 1:-1, 1:-1]
         if medium.nonlinearity is not None:

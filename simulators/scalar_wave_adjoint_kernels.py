@@ -136,8 +136,30 @@ def drive_probes(adjoint: Array, probe_cells: NDArray[np.int64], probe_gains: Ar
         adjoint[probe_cells[k, 0] + 1, probe_cells[k, 1] + 1] += probe_gains[k] * trace_gradient[k, n]
 
 
+@kernel
+def step_back(
+    now: Array,
+    after: Array,
+    ratio: Array,
+    source_cells: NDArray[np.int64],
+    source_gains: Array,
+    sources: Array,
+    n: int,
+    row: int,
+    column: int,
+) -> None:
+    """u^(n-1) over u^(n+1) in a lossless linear box, whose frame holds u^n."""
+    h, w = ratio.shape
+    for i in range(h):
+        plain_row(after, now, ratio, i)
+    for k in range(source_cells.shape[0]):
+        i, j = source_cells[k, 0] - row, source_cells[k, 1] - column
+        if 0 <= i < h and 0 <= j < w:
+            after[i + 1, j + 1] += source_gains[k] * sources[k, n]
+
+
 @kernel(nogil=True)
-def pull_reversed(
+def pull_linear(
     coefficients: Coefficients,
     adjoint: Array,
     psi_rows: Array,
@@ -154,17 +176,20 @@ def pull_reversed(
     trace_gradient: Array,
     corner: NDArray[np.int64],
     ratio: Array,
-    box: Array,
     rings: Array,
+    boxes: Array,
+    first: int,
+    last: int,
     total: Array,
     source_gradient: Array,
 ) -> None:
-    """All steps backwards while the field of a lossless linear box runs backwards beside the adjoint field.
+    """Steps last - 1 ... first backwards in a linear medium.
 
     Parameters
     ----------
     adjoint : ndarray, shape (2, rows + 2, columns + 2)
-        Zero; v^0, as if no probe had read u^0, and v^1 in the end.
+        v^last and v^(last+1), zero before the last step of all; v^first and v^(first+1) in the end. v^0 is as if no probe had
+        read u^0. The memories of the absorber go with it.
     sources, source_cells, source_gains
         As for `scalar_wave_kernels.run_sample`.
     square : floating
@@ -174,67 +199,28 @@ def pull_reversed(
     trace_gradient : ndarray, shape (probes, steps)
     ratio : ndarray, shape (h, w)
         C of the box.
-    box : ndarray, shape (2, h + 2, w + 2)
-        u^n in ``box[n % 2]``: u^steps and u^(steps-1) at first, u^0 and u^(-1) in the end.
-    rings : ndarray, shape (steps, 2 (h + w))
+    rings : ndarray, shape (steps, 2 (h + w)) or (0, any)
+        When there are any, the field runs backwards beside the adjoint field, and the box must be lossless.
+    boxes : ndarray, shape (2, h + 2, w + 2), else (last - first + 2, h + 2, w + 2)
+        With rings u^n stands in ``boxes[n % 2]``: u^last and u^(last-1) at first, u^first and u^(first-1) in the end. Without
+        they are u^(first-1) ... u^last.
     total : ndarray, shape (h, w)
         Gains sum over n of v^(n+1) (L u^n + h^2 s^n).
     source_gradient : ndarray, shape (sources, steps)
     """
     row, column = corner[0], corner[1]
-    h, w = ratio.shape
-    steps = trace_gradient.shape[1]
-    drive_probes(adjoint[steps % 2], probe_cells, probe_gains, trace_gradient, steps - 1)
-    for m in range(steps):
-        n = steps - 1 - m
-        v, v_before = adjoint[1 - n % 2], adjoint[n % 2]
-        now, after = box[n % 2], box[1 - n % 2]
-        load_ring(now, rings[n])
-        add_product(total, v, now, row, column)
-        read_sources(v, source_cells, sources, square, n, row, column, total, source_gradient)
-        for i in range(h):
-            plain_row(after, now, ratio, i)
-        for k in range(source_cells.shape[0]):
-            i, j = source_cells[k, 0] - row, source_cells[k, 1] - column
-            if 0 <= i < h and 0 <= j < w:
-                after[i + 1, j + 1] += source_gains[k] * sources[k, n]
-        advance(coefficients, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
-        if n > 0:
-            drive_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1)
-
-
-@kernel(nogil=True)
-def pull_stored(
-    coefficients: Coefficients,
-    adjoint: Array,
-    psi_rows: Array,
-    zeta_rows: Array,
-    psi_columns: Array,
-    zeta_columns: Array,
-    spare: Array,
-    sources: Array,
-    source_cells: NDArray[np.int64],
-    square: float,
-    probe_cells: NDArray[np.int64],
-    probe_gains: Array,
-    trace_gradient: Array,
-    corner: NDArray[np.int64],
-    boxes: Array,
-    first: int,
-    last: int,
-    total: Array,
-    source_gradient: Array,
-) -> None:
-    """Steps last - 1 ... first backwards in a linear medium; `boxes` holds u^n from n = first - 1 on.
-
-    Otherwise as `pull_reversed`. The adjoint field and its memories go on from where the later steps left them.
-    """
-    row, column = corner[0], corner[1]
+    if last == trace_gradient.shape[1]:
+        drive_probes(adjoint[last % 2], probe_cells, probe_gains, trace_gradient, last - 1)
     for m in range(last - first):
         n = last - 1 - m
         v, v_before = adjoint[1 - n % 2], adjoint[n % 2]
-        add_product(total, v, boxes[n - first + 1], row, column)
+        now = boxes[n % 2 if rings.shape[0] else n - first + 1]
+        if rings.shape[0]:
+            load_ring(now, rings[n])
+        add_product(total, v, now, row, column)
         read_sources(v, source_cells, sources, square, n, row, column, total, source_gradient)
+        if rings.shape[0]:
+            step_back(now, boxes[1 - n % 2], ratio, source_cells, source_gains, sources, n, row, column)
         advance(coefficients, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
         if n > 0:
             drive_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1)
@@ -246,12 +232,13 @@ def local_response(
 ) -> None:
     """Row of 1 / (1 + (u / u_th)^2), c dt / h and 1 / (1 + b dt) at the field u, which begins at the box's first cell."""
     one = courant.dtype.type(1)
+    slope, saturable, inverse_square = constants[0], constants[1], constants[2]
     for j in range(courant.shape[0]):
-        saturation[j] = one / (one + u[j] * u[j] * constants[2])
+        saturation[j] = one / (one + u[j] * u[j] * inverse_square)
     for j in range(courant.shape[0]):
-        speed[j] = courant[j] + density[j] * constants[0] * (u[j] * u[j])
+        speed[j] = courant[j] + density[j] * slope * (u[j] * u[j])
     for j in range(courant.shape[0]):
-        gain[j] = one / (one + (damping[j] + density[j] * constants[1] * saturation[j]))
+        gain[j] = one / (one + (damping[j] + density[j] * saturable * saturation[j]))
 
 
 @kernel
@@ -360,7 +347,7 @@ def pull_nonlinear(
     dense: Array,
     source_gradient: Array,
 ) -> None:
-    """Steps last - 1 ... first backwards; all density stands in the box. Otherwise as `pull_stored`.
+    """Steps last - 1 ... first backwards; all density stands in the box. Otherwise as `pull_linear` without rings.
 
     Parameters
     ----------

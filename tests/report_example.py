@@ -132,6 +132,7 @@ def write_example_run(out: Path, line: Line, seed: int, chip: int = 0) -> Path:
             "train_loss": float(error[i]),
             "train_error": float(error[i]),
             "validation_error": np.nan,
+            "disturbed_error": np.nan,
             "residual_max": line.residual,
             "unsettled_fraction": line.unsettled,
             "updates": 72.0 * (i + 1),

@@ -179,6 +179,7 @@ def test_adjoint_field_is_a_field_of_the_device() -> None:
         assert worst(found, run.traces[:, :, ::-1]) < 1e-12
 
 
+@pytest.mark.slow  # compiles every kernel once more
 def test_single_precision_is_near_double() -> None:
     medium = make_medium("cpml", "lossless")
     _, wanted, _ = run_and_pull(medium, 1)

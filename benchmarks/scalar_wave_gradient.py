@@ -1,0 +1,80 @@
+"""Gradient of a vowel's loss by the speed map: 140 x 140 cells, 1000 steps, float32, one sample, CPML of 10 cells in the grid.
+
+The limit is the forward run of the same medium, so that limit / ours is one over what a gradient costs in forward runs. The
+references are our own kernels with other memories: every step's field, or checkpoints where the field could run backwards.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inmaterio.devices.randomness import Key
+from inmaterio.experiments.benchmark import Benchmark
+from inmaterio.simulators import wave_density
+from inmaterio.simulators.scalar_wave import Grid, Medium, Nonlinearity, propagate
+from inmaterio.simulators.scalar_wave_adjoint import Gradient, pull_back, record
+
+CELLS, STEPS = 140, 1000
+SOURCE = np.array([[70, 30]])
+PROBES = np.array([[50, 110], [70, 110], [90, 110]])
+DESIGN = np.s_[20:120, 36:105]
+
+
+def make_medium(kind: str) -> Medium:
+    """The published medium scaled to air at 10,000 samples per second, with a random density."""
+    grid = Grid((CELLS, CELLS), spacing_m=1.4283557 * 343.0 * 1e-4, step_s=1e-4)
+    projection = wave_density.Projection(speed_0=343.0, speed_1=171.5)
+    material = np.zeros(grid.shape)
+    draws = Key(0).at("density").generator().uniform(size=material[DESIGN].shape)
+    material[DESIGN] = wave_density.material(projection, draws)
+    medium = Medium(grid, 343.0 - 171.5 * material, dtype="float32")
+    if kind == "lossy":
+        return replace(medium, loss_per_s=20.0 * material)
+    if kind == "nonlinear":
+        return replace(medium, nonlinearity=Nonlinearity(material, speed_slope_m_per_s=-30.0, loss_per_s=100.0, saturation=0.1))
+    return medium
+
+
+def define(kind: str) -> Benchmark:
+    """The benchmark in a lossless, a lossy or a nonlinear medium."""
+    medium = make_medium(kind)
+    drive = Key(0).at("drive").generator().uniform(-1.0, 1.0, (1, 1, STEPS)) / medium.grid.spacing_m**2
+
+    def gradient(method: str = "auto", everything: bool = False) -> tuple[NDArray[np.generic], Gradient, int]:
+        recording = record(medium, drive, SOURCE, PROBES, method=method)
+        if everything:
+            recording = replace(recording, checkpoints=recording.checkpoints[:1])
+        return recording.traces, pull_back(recording, 2.0 * recording.traces), recording.memory_bytes
+
+    references: dict[str, Callable[[], object]] = {"every-step": lambda: gradient("checkpoint", everything=True)}
+    if kind == "lossless":
+        references["checkpoints"] = lambda: gradient("checkpoint")
+
+    def facts() -> Mapping[str, float]:
+        traces, found, memory = gradient()
+        _, wanted, _ = gradient("checkpoint", everything=True)
+        linear = float(np.sum(np.asarray(found.sources, dtype=np.float64) * drive)) / float(
+            np.sum(2.0 * traces.astype(np.float64) ** 2)
+        )
+        dot = {} if kind == "nonlinear" else {"dot product off by": abs(linear - 1.0)}
+        return {
+            "memory over that of every step": memory / (STEPS * CELLS**2 * traces.itemsize),
+            "difference from every-step": float(np.linalg.norm(found.speed - wanted.speed) / np.linalg.norm(wanted.speed)),
+            **dot,
+        }
+
+    return Benchmark(
+        name=f"scalar-wave-gradient-{kind}",
+        ours=gradient,
+        references=references,
+        limit=lambda: propagate(medium, drive, SOURCE, PROBES),
+        facts=facts,
+        tolerances={"difference from every-step": 1e-4},
+    )
+
+
+def benchmarks() -> Sequence[Benchmark]:
+    """A lossless, a lossy and a nonlinear medium."""
+    return [define(kind) for kind in ("lossless", "lossy", "nonlinear")]
