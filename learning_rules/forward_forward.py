@@ -16,9 +16,9 @@ where h = 0. All maps before the readout learn so (the only map where there is o
 The readout map is a softmax head, learnt by the delta rule from a pass under a neutral label. That pass also says which wrong
 labels are hard to tell: negative labels are drawn from the head's probabilities.
 
-The class predicted is the label of the largest G, summed over the second and later trained maps (over the only one where there
-is no second): the first one's holds the energy of the data. That takes classes x maps passes per sample; the head takes one
-pass.
+The class predicted is the label of the largest G, summed over the trained maps but the first, whose G holds the energy of the
+data itself (over all without `skip_first`, and over the only one where there is no second). That takes classes x maps passes
+per sample; the head takes one pass through all maps.
 
 Between its layers the substrate should pass on h and nothing else: a physical network wants the response ``positive``. A rule
 sees y alone and cannot check that; with another response it still learns, but the next layer is driven by what is below zero
@@ -27,7 +27,7 @@ too, and can read some of the last one's goodness from it.
 Source: Hinton, arXiv 2212.13345 (2022).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,6 +66,7 @@ DEFAULTS: Mapping[str, Any] = {
     "peer": 0.03,
     "decay": 0.9,
     "score": "goodness",
+    "skip_first": True,
 }
 PROGRAMS = False
 NEGATIVES = ("hard", "random")
@@ -96,6 +97,8 @@ class Settings:
         What the running mean keeps per batch, in [0, 1).
     score : str
         One of `label_embedding.SCORES`.
+    skip_first : bool
+        Whether the goodness of the first map is left out of a prediction where there is a second.
     """
 
     threshold: float
@@ -106,6 +109,7 @@ class Settings:
     peer: float
     decay: float
     score: str
+    skip_first: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +136,7 @@ def build(
     peer: float = 0.03,
     decay: float = 0.9,
     score: str = "goodness",
+    skip_first: bool = True,
 ) -> Rule:
     """The rule on one substrate; parameters as in `Settings`.
 
@@ -151,7 +156,7 @@ def build(
     if negatives == "hard" and not head:
         raise InputError("hard negatives are drawn from a head; expected head = true, or negatives 'random'")
     maps = find_maps(substrate, NAME, head=head, score=score, amplitude=label_amplitude)
-    settings = Settings(threshold, temperature, label_amplitude, head, negatives, peer, decay, score)
+    settings = Settings(threshold, temperature, label_amplitude, head, negatives, peer, decay, score, skip_first)
     return Rule(partial(init, maps), partial(update, substrate, maps, settings), partial(predict, substrate, maps, settings))
 
 
@@ -212,7 +217,7 @@ def update(substrate: Any, maps: Maps, settings: Settings, state: State, batch: 
             # of both passes, per value: square and factor; response, running mean and peer term
             count_host(substrate.ledger, macs=4 * right.outputs.size, operations=4 * right.outputs.size)
     if outputs is None:
-        counted = goodness[1:] or goodness
+        counted = _counted(settings, goodness)
         right_sum, wrong_sum = (np.sum([pair[side] for pair in counted], axis=0) for side in (0, 1))
         outputs = two_scores(labels, wrong, right_sum, wrong_sum, -1.0, maps.classes)
     return Update(State(tuple(means)), estimates, Diagnostics(float(losses.mean()) / len(maps.trained), outputs))
@@ -256,7 +261,12 @@ def predict(substrate: Any, maps: Maps, settings: Settings, state: State, inputs
     tried, drives, again = every_label(inputs, samples, maps.classes, settings.label_amplitude)
     layers = substrate.layers(tried, samples=again, key=key, labels=drives, depth=len(maps.trained))
     total = np.zeros(len(tried))
-    for layer in layers[1:] or layers:
+    for layer in _counted(settings, layers):
         total += (activity_of(layer.outputs) ** 2).sum(axis=1)
         count_host(substrate.ledger, macs=layer.outputs.size, operations=layer.outputs.size)
     return total.reshape(maps.classes, len(inputs)).T.copy()
+
+
+def _counted(settings: Settings, layers: Sequence[Any]) -> Sequence[Any]:
+    """Those of the trained maps whose goodness makes a prediction."""
+    return layers[1:] if settings.skip_first and len(layers) > 1 else layers

@@ -110,7 +110,9 @@ def true_labels(rule: str, targets: Array, classes: int) -> Labels:
     wanted = np.asarray(check_array("target", targets, shape=(None, classes)))
     high = wanted == wanted.max()
     if not (high | (wanted == wanted.min())).all() or not (high.sum(axis=1) == 1).all():
-        raise InputError(f"{rule} needs classes: targets are not one-hot; expected one place per row at one level, the rest at another")
+        raise InputError(
+            f"{rule} needs classes: targets are not one-hot; expected one place per row at one level, the rest at another"
+        )
     return np.argmax(high, axis=1)
 
 

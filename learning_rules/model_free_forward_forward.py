@@ -14,7 +14,8 @@ class predicted is the label with the largest sum of goodness over the trained m
 All maps before the readout learn so (the only map where there is one). The readout map is left alone unless `head` asks for
 a softmax head: then it learns by the delta rule from a third pass under a neutral label, and may predict from one pass.
 
-With ``nonnegative`` p = |p|: where z = |y| has no negative part the cosine then reaches 1, and |p+| = 0.71 otherwise.
+With ``nonnegative`` (the default) p = |p|: z = |y| can then point along p, and g lies between the least element of p and 1.
+With p of both signs g reaches no further than the norm of p's positive part, near 0.71, but falls as far below zero.
 
 Source: Momeni, Rahmani, Mallejac, del Hougne and Fleury, Science 382, 1297 (2023). There the amplitude of a label follows the
 batch, p has both signs, and each batch is used for 10 to 25 steps; here it is a constant, p has one sign, and there is one step.
@@ -172,7 +173,9 @@ def update(substrate: Any, maps: Maps, settings: Settings, state: State, batch: 
     estimates: dict[str, Estimate] = {}
     losses, right_sum, wrong_sum = np.zeros(len(batch)), np.zeros(len(batch)), np.zeros(len(batch))
     with substrate.ledger.phase("update"):
-        for one, direction, right, left in zip(maps.trained, state.directions, passes["positive"], passes["negative"], strict=True):
+        for one, direction, right, left in zip(
+            maps.trained, state.directions, passes["positive"], passes["negative"], strict=True
+        ):
             loss, changes, pair = local_update(right, left, direction, theta=settings.theta, goodness=settings.goodness)
             estimates |= {one.weight: changes, **({one.bias: bias_of(changes)} if one.bias else {})}
             losses, right_sum, wrong_sum = losses + loss, right_sum + pair[0], wrong_sum + pair[1]

@@ -57,6 +57,7 @@ DEFAULTS: Mapping[str, Any] = {
     "perturbations": 1,
     "rows": 5,
     "variant": "two-sided",
+    "shared_noise": False,
 }
 PROGRAMS = False
 
@@ -88,6 +89,8 @@ class Settings:
         Rows of the batch that are shown at once; 0 all.
     variant : str
         One of `perturbations.VARIANTS`.
+    shared_noise : bool
+        Whether all passes of a group see the same read noise, as those read at the same instant would.
     """
 
     loss: str
@@ -96,6 +99,7 @@ class Settings:
     perturbations: int
     rows: int
     variant: str
+    shared_noise: bool
 
 
 def build(
@@ -107,6 +111,7 @@ def build(
     perturbations: int = 1,
     rows: int = 5,
     variant: str = "two-sided",
+    shared_noise: bool = False,
 ) -> Rule:
     """The rule on one substrate.
 
@@ -114,7 +119,7 @@ def build(
     ----------
     substrate : Substrate
         With ``Forward``, ``PerturbParameters`` and ``Program``.
-    loss, code, size, rows, variant
+    loss, code, size, rows, variant, shared_noise
         As in `Settings`.
     perturbations : int
         tau_x / tau_p; 0 for a whole period of the code.
@@ -138,7 +143,7 @@ def build(
         if code == "random":
             raise InputError("perturbations is 0 for code 'random', which has no period; expected at least 1")
         perturbations = period(code, parameter_count(substrate.parameters))
-    settings = Settings(loss, code, float(size), int(perturbations), int(rows), variant)
+    settings = Settings(loss, code, float(size), int(perturbations), int(rows), variant, shared_noise)
     return Rule(init, partial(update, substrate, settings), partial(predict, substrate))
 
 
@@ -201,9 +206,10 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
         rows = order[first : first + width]
         inputs, wanted, samples = batch.inputs[rows], targets[rows], batch.samples[rows]
         free, passes, judged = np.zeros(len(rows)), [], []
+        instant = ("group", first) if settings.shared_noise else ()
         if one_sided:
             with substrate.ledger.phase("free"):
-                passes.append(substrate.forward(inputs, samples=samples, key=key.at("noise", time, "free")))
+                passes.append(substrate.forward(inputs, samples=samples, key=key.at("noise", *(instant or (time, "free")))))
                 judged.append(counted_losses(substrate, settings.loss, passes[-1], wanted))
                 free = judged[-1]
         with substrate.ledger.phase("perturbed"):
@@ -212,7 +218,9 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
                 sides = []
                 for side, size in (("plus", settings.size), ("minus", -settings.size))[: 1 if one_sided else 2]:
                     changes = split(size * wave, parameters, scales)
-                    outputs = substrate.perturbed(inputs, changes, samples=samples, key=key.at("noise", time, side))
+                    outputs = substrate.perturbed(
+                        inputs, changes, samples=samples, key=key.at("noise", *(instant or (time, side)))
+                    )
                     sides.append(counted_losses(substrate, settings.loss, outputs, wanted))
                     if not one_sided:
                         passes.append(outputs)

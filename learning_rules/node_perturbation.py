@@ -31,7 +31,14 @@ from inmaterio.learning_rules.perturbations import VARIANTS, Floats, check_loss,
 from inmaterio.simulators.capabilities import Array, Estimate, Layer, Outer, Requirement, Samples, requires
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "ReadLayers", "InjectNode", "Program", "mapped")}
-DEFAULTS: Mapping[str, Any] = {"rates": 0.01, "loss": "mse", "size": 0.03, "variant": "one-sided", "order": "together"}
+DEFAULTS: Mapping[str, Any] = {
+    "rates": 0.01,
+    "loss": "mse",
+    "size": 0.03,
+    "variant": "one-sided",
+    "order": "together",
+    "shared_noise": False,
+}
 PROGRAMS = False
 
 ORDERS = ("together", "in turn")
@@ -55,15 +62,26 @@ class Settings:
         One of `perturbations.VARIANTS`.
     order : str
         One of `ORDERS`.
+    shared_noise : bool
+        Whether all passes of an update see the same read noise, as two read at the same instant would.
     """
 
     loss: str
     size: float
     variant: str
     order: str
+    shared_noise: bool
 
 
-def build(*, substrate: Any, loss: str = "mse", size: float = 0.03, variant: str = "one-sided", order: str = "together") -> Rule:
+def build(
+    *,
+    substrate: Any,
+    loss: str = "mse",
+    size: float = 0.03,
+    variant: str = "one-sided",
+    order: str = "together",
+    shared_noise: bool = False,
+) -> Rule:
     """The rule on one substrate; hyperparameters as in `Settings`.
 
     Raises
@@ -79,7 +97,7 @@ def build(*, substrate: Any, loss: str = "mse", size: float = 0.03, variant: str
     check_range("size", size, low=0.0, low_open=True, high_open=True)
     check_name("variant", variant, VARIANTS)
     check_name("order", order, ORDERS)
-    settings = Settings(loss, float(size), variant, order)
+    settings = Settings(loss, float(size), variant, order, shared_noise)
     return Rule(init, partial(update, substrate, settings, map_names(substrate)), partial(predict, substrate))
 
 
@@ -121,10 +139,14 @@ def update(
     InputError
         When the batch does not fit the ports, or there are not as many maps as couplings.
     """
+
+    def noise(*place: str | int) -> Key:
+        return key.at("noise") if settings.shared_noise else key.at("noise", *place)
+
     output = substrate.ports["output"]
     targets = check_array("target", batch.targets, shape=(len(batch), output.size), unit=output.unit)
     with substrate.ledger.phase("free"):
-        layers: tuple[Layer, ...] = substrate.layers(batch.inputs, samples=batch.samples, key=key.at("free"))
+        layers: tuple[Layer, ...] = substrate.layers(batch.inputs, samples=batch.samples, key=noise("free"))
         free = counted_losses(substrate, settings.loss, layers[-1].outputs, targets)
     if len(layers) != len(names):
         raise InputError(f"{len(layers)} maps were measured; expected {len(names)}, one per coupling")
@@ -135,7 +157,7 @@ def update(
 
     def change(offsets: tuple[Floats, ...], place: int) -> Floats:
         def passed(side: str, signed: tuple[Floats, ...]) -> Floats:
-            outputs = substrate.inject(batch.inputs, signed, samples=batch.samples, key=key.at(side, place))
+            outputs = substrate.inject(batch.inputs, signed, samples=batch.samples, key=noise(side, place))
             return counted_losses(substrate, settings.loss, outputs, targets)
 
         plus = passed("plus", offsets)

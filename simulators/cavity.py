@@ -154,7 +154,7 @@ class ChaoticCavity(AbstractBlackBox):
         return windows
 
     def _make_lock_ins(self, widths: tuple[int, int]) -> NDArray[np.complex128]:
-        """What a lock-in multiplies the pressure by, (frequencies, steps); a Hann window keeps strong tones out of others' bands."""
+        """What a lock-in multiplies the pressure by, (frequencies, steps); a Hann window keeps tones apart."""
         begin, count = round(FIRST_HEARD * self.design.steps), -(-widths[1] // len(self.layout.microphones))
         every = (np.arange(1, self.design.harmonics + 1)[:, None] * self.tones_hz).ravel()
         check_range("number of frequencies per microphone", count, high=len(every), unit="tones and harmonics")
@@ -246,7 +246,7 @@ class ChaoticCavity(AbstractBlackBox):
         sources[:, :, :played] = np.einsum("bts,tn->bns", amplitudes.reshape(-1, tones, played), self._waves[:tones])
         if self.design.reference:
             sources[:, :, -1] = self._waves[-1]
-        return sources * self._loudness
+        return np.asarray(sources * self._loudness)
 
     # Passes ------------------------------------------------------------------------------------------------------------
 
@@ -276,7 +276,8 @@ class ChaoticCavity(AbstractBlackBox):
         sources = self._sources(drive).astype(dtype)
         traces = np.zeros((len(drive), self.design.steps, len(self.layout.microphones)), dtype)
         sizes = np.zeros(len(drive))
-        run_passes(sources, *arguments, traces, sizes)
+        given = (sources, *arguments, traces, sizes)
+        run_passes(*given)
         if not np.all(sizes <= RUNAWAY):
             self._report_blow_up(int(np.argmin(sizes <= RUNAWAY)), sources, arguments)
         return traces.astype(np.float64) * (AIR_DENSITY * self.design.potential_scale / self.design.step_s)
@@ -295,8 +296,8 @@ class ChaoticCavity(AbstractBlackBox):
             if not size <= RUNAWAY:
                 row, column = divmod(where, keep.shape[1])
                 raise InputError(
-                    f"the field of row {sample} of the batch blew up at step {step}, row {row - 1}, column {column - 1}: expected "
-                    f"at most {RUNAWAY * self.design.potential_scale:.3g} m^2/s; lower flow_m3_s or quadratic, or raise cubic"
+                    f"the field of row {sample} of the batch blew up at step {step}, row {row - 1}, column {column - 1}: "
+                    f"expected at most {RUNAWAY * self.design.potential_scale:.3g} m^2/s; lower flow_m3_s or quadratic, or raise cubic"
                 )
 
     def _respond(self, drive: Floats, held: Mapping[str, Floats]) -> Floats:
@@ -325,7 +326,9 @@ class ChaoticCavity(AbstractBlackBox):
         source_gradient = np.zeros_like(sources)
         spring_gradient = np.zeros((len(drive), len(table)))
         interval = math.isqrt(self.design.steps - 1) + 1
-        run_adjoints(sources, onto_traces, *self._arguments(table, np.float64), interval, source_gradient, spring_gradient)
+        arguments = self._arguments(table, np.float64)
+        given = (sources, onto_traces, *arguments, interval, source_gradient, spring_gradient)
+        run_adjoints(*given)
         played = len(self.layout.speakers) - int(self.design.reference)
         weighted = source_gradient[:, :, :played] * self._loudness[:played]
         inward = np.einsum("bns,tn->bts", weighted, self._waves[: len(self.tones_hz)]).reshape(len(drive), -1)

@@ -123,7 +123,7 @@ class CavityDesign:
     cubic: float = 0.3
     membrane_scale_m: float = 1e-4
     medium_hz: float = 0.0
-    saturation_pa: float = 100.0
+    saturation_pa: float = 1000.0
     scatterers: int = 3
     scatterer_m: float = 0.03
     scatterer_speed: float = 0.6
@@ -246,7 +246,7 @@ def place(design: CavityDesign, widths: tuple[int, int]) -> Layout:
     clear = mask & ~_near_wall(mask, math.ceil(radius))
     if design.scatterers and not clear.any():
         raise InputError(f"scatterer_m is {design.scatterer_m:g} m; expected discs that fit into the cavity")
-    scatterers = spread_cells(clear, design.scatterers, generator) + 0.5
+    scatterers: Floats = spread_cells(clear, design.scatterers, generator).astype(np.float64) + 0.5
     free = mask & (disc_coverage(mask.shape, scatterers, radius) == 0.0)
     speakers = max(4, -(-widths[0] // 16)) if design.speakers is None else design.speakers
     microphones = max(4, -(-widths[1] // 8)) if design.microphones is None else design.microphones

@@ -215,8 +215,8 @@ def adjoint_step(
 ) -> None:
     """Take the adjoint back over step n; fields are multiplied by `gather`, which makes the step its own transpose.
 
-    `carried` is the adjoint of the field after step n, `older` becomes that of the field before it. motion (3, membranes)
-    holds the adjoint of displacements after, at and before the step; `pending` what the step above left for this field.
+    `carried` is the adjoint of the field after step n, `older` becomes that of the field before it. motion (2, membranes)
+    holds the adjoint of displacements after and at the step, and then at and before it; `pending` what the step above left for this field.
     """
     for k in range(microphones.shape[0]):
         i, j = microphones[k]

@@ -108,7 +108,7 @@ def mode_wavenumbers(mask: Mask, cell_m: float, count: int) -> Floats:
     size = matrix.shape[0]
     check_range("count", count, low=1, high=size // 2, unit="modes")
     if size <= 4 * SLICE:
-        return np.sqrt(np.maximum(eigvalsh(matrix.toarray())[:count], 0.0))
+        return np.asarray(np.sqrt(np.maximum(eigvalsh(matrix.toarray())[:count], 0.0)))
     area = size * cell_m**2
     # begins below the zero level, where the matrix cannot be factored
     levels = _levels_about(matrix, -0.1 / area)
@@ -119,7 +119,7 @@ def mode_wavenumbers(mask: Mask, cell_m: float, count: int) -> Floats:
         while (found := _levels_about(matrix, shift))[0] >= top:  # a gap between the slices: closer
             shift = 0.5 * (shift + top)
         levels = np.concatenate([levels, found[found > top * (1.0 + 1e-9)]])
-    return np.sqrt(np.maximum(levels[:count], 0.0))
+    return np.asarray(np.sqrt(np.maximum(levels[:count], 0.0)))
 
 
 def _levels_about(matrix: Any, shift: float) -> Floats:

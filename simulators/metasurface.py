@@ -236,7 +236,7 @@ class Metasurface(AbstractBlackBox):
         weight = padded.reshape(len(drive), self._receivers, -1).transpose(2, 0, 1)
         size = np.abs(transfer)
         factor = 2.0 if self._room.detector == "intensity" else 1.0 / np.maximum(size, np.finfo(np.float64).tiny)
-        error: Complexes = weight * factor * np.conj(transfer)
+        error = np.asarray(weight * factor * np.conj(transfer), dtype=np.complex128)
         # the adjoint experiment: receivers send `error`, and the elements' moments are measured a second time
         returned = self._solve(drive, own, error @ across[:, :, tunable + 1 :].transpose(0, 2, 1))
         toward = -np.real(np.sum(returned * moments, axis=0)) * self._detuning(drive, 0)[1]

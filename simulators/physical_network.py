@@ -95,9 +95,9 @@ class Options:
     response: str = "magnitude"
     labels: bool = True
     ablation: str = "none"
-    twin_pairs: int = 2000
+    twin_pairs: int = 3000
     twin_hidden: int = 100
-    twin_epochs: int = 60
+    twin_epochs: int = 100
 
     def __post_init__(self) -> None:
         check_name("physics", self.physics, PHYSICS)

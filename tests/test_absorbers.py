@@ -1,9 +1,10 @@
 """How much an absorber reflects: measured in a waveguide, against the exact reflection of the discrete strip, over all angles.
 
-A waveguide of zero walls carries modes sin(q pi i / (rows + 1)), each the sum of two plane waves at angles +- theta to its axis, with
-k_y = q pi / (rows + 1) exactly, on the grid too. A burst of one mode, narrow enough in frequency to have one angle, runs into the
-strip at one end; the same burst in a guide so long that nothing can return in time is what would have been without a strip. The
-difference, over the incident wave, both Fourier transformed, is the reflection at each frequency: no window, no fit.
+A waveguide of zero walls carries modes sin(q pi i / (rows + 1)), each the sum of two plane waves at angles +- theta to its
+axis, with k_y = q pi / (rows + 1) exactly, on the grid too. A burst of one mode, narrow enough in frequency to have one angle,
+runs into the strip at one end; the same burst in a guide so long that nothing can return in time is what would have been
+without a strip. The difference, over the incident wave, both Fourier transformed, is the reflection at the burst's frequency:
+no window, no fit.
 """
 
 import math
@@ -94,7 +95,7 @@ def test_a_strip_that_is_too_thin_reflects() -> None:
 
 
 def test_matched_layer_leaves_the_slow_tail_of_a_pulse_in_open_space() -> None:
-    """In two dimensions a pulse has a tail: u -> (integral of c^2 s) / (2 pi c^2 t), which the layer must neither keep nor cut."""
+    """In two dimensions a pulse has a tail, (integral of s) / (2 pi t) at c = 1, which the layer must neither hold nor cut."""
     grid = Grid((40, 44), 1.0, 0.7)
     medium = Medium(grid, np.ones(grid.shape))
     n = np.arange(20_000)
@@ -102,7 +103,8 @@ def test_matched_layer_leaves_the_slow_tail_of_a_pulse_in_open_space() -> None:
     trace = propagate(medium, pulse[None, None], [(20, 20)], [(17, 25)]).traces[0, 0]
     seconds = grid.step_s * (n + 1 - 60.0)
     expected = np.sum(pulse) * grid.step_s / (2.0 * math.pi * seconds[300:])
-    np.testing.assert_allclose(trace[300:3000], expected[:2700], rtol=0.05)
+    np.testing.assert_allclose(trace[300:1000], expected[:700], rtol=0.01)
+    np.testing.assert_allclose(trace[1000:4000], expected[700:3700], rtol=0.05)
     assert np.all(np.diff(np.abs(trace[3000:]).reshape(17, 1000).max(axis=1)) < 0.0)
 
 

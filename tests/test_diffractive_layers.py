@@ -142,6 +142,13 @@ def test_outputs_have_unit_root_mean_square_under_random_drive() -> None:
     assert (outputs.std(axis=0) > 0.05).all()
 
 
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    one, x = box(tunable=2), drive(9)
+    whole = one.oracle().outputs(x)
+    for b in range(9):
+        np.testing.assert_allclose(one.oracle().outputs(x[b : b + 1])[0], whole[b], rtol=1e-11)
+
+
 def test_same_chip_same_bits_and_other_chips_differ_only_with_spread() -> None:
     x = drive()
     np.testing.assert_array_equal(measure(box(spread=0.2, seed=4), x), measure(box(spread=0.2, seed=4), x))

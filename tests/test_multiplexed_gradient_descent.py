@@ -21,6 +21,7 @@ from inmaterio.devices.validation import InputError
 from inmaterio.learning_rules import multiplexed_gradient_descent as rule_file
 from inmaterio.learning_rules.multiplexed_gradient_descent import mean_square, period, waveforms
 from inmaterio.learning_rules.perturbations import parameter_count, typical_scales
+from inmaterio.simulators.capabilities import Write
 
 PERIODIC = ("sequential", "walsh", "sinusoid")
 
@@ -172,6 +173,27 @@ def test_one_row_after_the_other_hears_as_many_directions() -> None:
     found = flat(ask(rule_file.build(substrate=substrate, rows=1), substrate, batch).estimates, scales)
     assert len(np.unique(np.round(np.abs(found), 12))) > 10
     assert device_passes(substrate, "train/perturbed") == 6 * 2
+
+
+@pytest.mark.parametrize("variant", ["two-sided", "one-sided"])
+def test_noise_that_all_passes_of_a_group_share_cancels(variant: str) -> None:
+    substrate = quadratic(noise=0.1)
+    batch, spread = some_batch(substrate), {}
+    for shared in (False, True):
+        rule = rule_file.build(substrate=substrate, variant=variant, shared_noise=shared, code="sinusoid", perturbations=0)
+        spread[shared] = np.var([flat(ask(rule, substrate, batch, Key(n)).estimates) for n in range(30)], axis=0).sum()
+    assert spread[True] < 0.2 * spread[False]
+
+
+def test_a_parameter_at_the_end_of_its_range_shows_half_its_slope() -> None:
+    substrate = quadratic(tunable=3)
+    held = np.array([1.0, 0.2, -1.0])
+    with substrate.ledger.phase("train"):
+        substrate.program({"physics_1/tuning": Write(held)}, key=Key(0))
+    batch = some_batch(substrate)
+    rule = rule_file.build(substrate=substrate, code="sequential", rows=0, perturbations=0, size=1e-5)
+    found, wanted = ask(rule, substrate, batch).estimates, exact(substrate, batch, "mse")
+    np.testing.assert_allclose(found["physics_1/tuning"] / wanted["physics_1/tuning"], [0.5, 1.0, 0.5], rtol=1e-2)
 
 
 @pytest.mark.parametrize("rows", [0, 3])

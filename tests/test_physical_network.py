@@ -74,7 +74,7 @@ def test_exact_gradient_adjoint_experiment_and_finite_differences_agree(options:
 
 
 def test_twin_at_measured_states_has_their_outputs_and_nearly_the_exact_gradient() -> None:
-    net, ledger = made(tunable=5, twin_pairs=1500, twin_epochs=40)
+    net, ledger = made(tunable=5, twin_pairs=3000, twin_epochs=100)
     with ledger.phase("train"):
         states = net.states(INPUTS, samples=ROWS, key=Key(2))
         twin = net.twin()
