@@ -128,7 +128,7 @@ def compare_command(
     for note in notes:
         console.print(note, markup=False, highlight=False)
     if has_ablations(found.rows):
-        for further in (physics_table(found.rows, width=console.width), work_table(found.rows)):
+        for further in (physics_table(found.rows, width=console.width), work_table(found.rows, batch_size=batch_size)):
             console.print()
             console.print(further)
         for sentence in physics_sentences(found.rows):

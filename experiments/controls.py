@@ -211,6 +211,11 @@ def _hyper(rule: str, loss: str | None) -> dict[str, Any]:
     return {"loss": loss}
 
 
+def ablation_of(name: str) -> tuple[str, str] | None:
+    """The rule and the words of `ABLATIONS` that the name of a control is made of; None for any other."""
+    return next(((name.removesuffix(f" {words}"), words) for words in ABLATIONS if name.endswith(f" {words}")), None)
+
+
 def check_rules(rules: Sequence[str]) -> None:
     """Refuse a rule or substrate that is named twice."""
     for name in rules:

@@ -160,7 +160,7 @@ def study_disturbance(
             evaluate_on="validation",
             probe_epochs=tuple(sorted({one for one in (epoch, epoch + 1) if 0 <= one <= epochs})),
         ),
-        disturbance=DisturbanceConfig(kind, epoch, size),
+        disturbance=DisturbanceConfig(kind, epoch, float(size)),
     )
     if refresh_every is None:
         refresh_every = updates_of_an_epoch(base)
@@ -263,7 +263,9 @@ def plan_lines(
     """
     for substrate in substrates:
         if not callable(getattr(sample(substrate), "disturb", None)):
-            raise InputError(f"substrate {substrate!r} cannot be disturbed: it has no disturb(size, key); expected another substrate")
+            raise InputError(
+                f"substrate {substrate!r} cannot be disturbed: it has no disturb(size, key); expected another substrate"
+            )
     notes: list[str] = []
     legal = {substrate: _legal_rules(substrate, rule_names, notes) for substrate in substrates}
     for rule in rule_names:

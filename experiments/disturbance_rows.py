@@ -46,13 +46,13 @@ def make_rows(done: Sequence[tuple["Line", Sequence[Path], Sequence[Path]]]) -> 
         data, substrate, rule (the line's name), trained_by, model, adapts, kind, epoch, epochs, seeds, metric, chance_error,
         validation_rows, rate_factor, rate_origin; before, at, after, end, undisturbed: each with mean, std (None for one
         seed) and values by seed; harm and left: paired differences with mean, low, high; recovered: mean (None where there is
-        no harm), std, values; verdict; standing of the end against the undisturbed end; cosine: of the first layer's gradient
-        to the exact one, before and an epoch after; device_passes of training; curve and undisturbed_curve: epochs, then one
-        list of errors per seed, None where unknown; runs, undisturbed_runs.
+        no harm), std (None where the harm is not told from none), values; verdict; standing of the end against the undisturbed
+        end; cosine: of the first layer's gradient to the exact one, before and an epoch after; device_passes of training; curve
+        and undisturbed_curve: epochs, then one list of errors per seed, None where unknown; runs, undisturbed_runs.
     """
     rows = [_row(line, disturbed, undisturbed) for line, disturbed, undisturbed in done]
     for row in rows:
-        _judge(row, _frozen(rows, row["substrate"]))
+        judge_row(row, _frozen(rows, row["substrate"]))
     return rows
 
 
@@ -128,8 +128,8 @@ def _frozen(rows: Sequence[Row], substrate: str) -> Row | None:
     return next((row for row in rows if row["substrate"] == substrate and row["rule"].startswith("frozen (")), None)
 
 
-def _judge(row: Row, frozen: Row | None) -> None:
-    """Add what the pairs of seeds decide."""
+def judge_row(row: Row, frozen: Row | None) -> None:
+    """Add what the pairs of seeds decide: harm, left, recovered, verdict, standing."""
     resolution = 1.0 / row["validation_rows"] if row["metric"] == "error" and row["validation_rows"] else 0.0
 
     def values(one: Row, name: str) -> Floats:
@@ -150,7 +150,7 @@ def _judge(row: Row, frozen: Row | None) -> None:
     shares = [1.0 - float(one / whole) for one, whole in zip(left, harm, strict=True)] if (harm > 0).all() else []
     row["recovered"] = {
         "mean": 1.0 - float(left.mean() / harm.mean()) if harm.mean() > 0 else None,
-        "std": float(np.std(shares, ddof=1)) if len(shares) > 1 else None,
+        "std": float(np.std(shares, ddof=1)) if len(shares) > 1 and harmed.decides else None,
         "values": shares or None,
     }
     row["verdict"] = _verdict(harmed, half)

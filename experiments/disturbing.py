@@ -5,6 +5,7 @@ way, whatever trains them. What the change leaves behind is in the chip's snapsh
 """
 
 import math
+from typing import Any
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
@@ -46,6 +47,6 @@ def disturb_chip(parts: Parts, epoch: int) -> bool:
     return True
 
 
-def _physics(parts: Parts) -> object:
+def _physics(parts: Parts) -> Any:
     """What is disturbed: the chip, or the physical substrate before a digital readout."""
     return getattr(parts.chip, "physical", parts.chip)

@@ -26,6 +26,8 @@ from inmaterio.experiments.report_figures import (
     tornado_panel,
 )
 from inmaterio.experiments.report_inputs import Comparison, read_comparison, read_record
+from inmaterio.experiments.left_out import split_notes
+from inmaterio.experiments.report_physics import ablated, by_block, first_of_block, physics_context, shown, work_context
 from inmaterio.experiments.report_tables import (
     chance_levels,
     energy_line,
@@ -123,20 +125,35 @@ def _write(out: Path, comparison: Comparison, costs: CostTable, *, title: str, s
 
 
 def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bool) -> dict[str, Any]:
-    entries = entries_of(comparison, costs)
-    layers = sorted({layer for entry in entries for layer in entry.row.cosine}, key=lambda layer: (len(layer), layer))
+    everything = entries_of(comparison, costs)
+    entries = shown(everything)
+    titled = by_block(_grouped(entries), everything)
+    block_titles = first_of_block([title for title, _ in titled])
+    ordered = [group for _, group in titled]
+    drawn = by_block(_with_baseline(entries), everything)
+    drawn_titles = first_of_block([title for title, _ in drawn])
+    layers = sorted({layer for entry in everything for layer in entry.row.cosine}, key=lambda layer: (len(layer), layer))
     settings = comparison.settings
+    left_out, notes = split_notes(str(note) for note in settings.get("notes") or ())
     has_baseline = any(entry.baseline for entry in entries)
     has_readout = any(find_readout(entry, entries) is not None for entry in entries)
     return {
         "title": title,
         "single": single,
         "quick": quick_note(settings),
-        "lead": _lead(entries, settings, single),
+        "lead": _lead(entries, settings, single, bool(ablated(everything))),
+        "data_notes": data_notes(everything),
         "findings": findings(entries),
         "headlines": headlines(entries),
         "layers": [layer.replace("_", " ") for layer in layers],
-        "groups": [results_group(group, entries, layers) for group in _grouped(entries)],
+        "groups": [
+            results_group(group, entries, layers) | {"block": title} for title, group in zip(block_titles, ordered, strict=True)
+        ],
+        "ablated": [
+            results_group(group, entries, layers) | {"block": ""} for _, group in by_block(_grouped(ablated(everything)), everything)
+        ],
+        "physics": physics_context(everything, settings),
+        "work": work_context(everything, settings),
         "chance": chance_levels(entries),
         "settled": f"{SETTLED:g}",
         "baseline": BP_FEEDFORWARD,
@@ -146,25 +163,36 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
         "columns": 3 + len(layers) + has_baseline + has_readout,
         "pairing": pairing_note(entries),
         "margin": margin_text(entries[0].row.metric),
-        "rules_legend": legend([entry for group in _with_baseline(entries) for entry in group]),
+        "rules_legend": legend([entry for _, group in drawn for entry in group]),
         "parts_legend": component_legend(component_looks(entries), entries),
         "variants": [line for entry in entries if (line := result_line(entry, entries, layers))["variants"]],
         "int8_note": INT8_NOTE,
         "no_figure": NO_FIGURE,
-        "sections": [_section(i, group, entries) for i, group in enumerate(_with_baseline(entries))],
+        "sections": [
+            _section(i, group, entries) | {"block": title}
+            for i, (title, (_, group)) in enumerate(zip(drawn_titles, drawn, strict=True))
+        ],
         "levels": BOUNDARIES,
-        "energies": [energy_line(entry) for group in _grouped(entries) for entry in group],
-        "sources": [source_line(cost) for cost in used_costs(entries, costs)],
-        "unpriced": unpriced_events(entries),
+        "energies": [energy_line(entry) for group in ordered for entry in group],
+        "sources": [source_line(cost) for cost in used_costs(everything, costs)],
+        "unpriced": unpriced_events(everything),
         "not_modelled": NOT_MODELLED,
         "settings": [(key.replace("_", " "), plain(value)) for key, value in settings.items() if key not in APART],
-        "notes": [str(note) for note in settings.get("notes") or ()],
+        "left_out": left_out,
+        "notes": notes,
         "command": str(settings.get("command") or ""),
-        "runs": [run_line(entry) for group in _grouped(entries) for entry in group],
+        "runs": [run_line(entry) for group in _grouped(everything) for entry in group],
         "config": to_toml(entries[0].runs[0].config),
         "tuning": [tuning_line(line, entries[0].row.metric) for line in comparison.tuning],
         "unit": points_unit(entries[0].row.metric),
     }
+
+
+def data_notes(entries: Sequence[Entry]) -> list[str]:
+    """What has to be known of the data, once per data set; its name stands before it where there are several."""
+    notes = {entry.row.data: run.data_notes for entry in entries for run in entry.runs if run.data_notes}
+    several = len({entry.row.data for entry in entries}) > 1
+    return [f"{data}: {note}" if several else note for data, note in notes.items()]
 
 
 def _grouped(entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -214,7 +242,7 @@ def pairing_note(entries: Sequence[Entry]) -> str:
     return f"{text}{few} Several splits (--splits) cover both where test rows differ from split to split."
 
 
-def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool) -> str:
+def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool, ablations: bool) -> str:
     rules = list(dict.fromkeys(entry.row.rule for entry in entries if not entry.row.control and not entry.baseline))
     controls = list(dict.fromkeys(entry.row.rule for entry in entries if entry.row.control or entry.baseline))
     substrates = list(dict.fromkeys(entry.row.substrate for entry in entries if not entry.baseline))
@@ -228,7 +256,8 @@ def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool) -
         extra = settings.get("extra_rates_allowed")
         text += f", which may move on from its edge by {extra} rates at most." if extra else "."
         text += " Rates were chosen on validation rows; the test rows were used once, with fresh seeds."
-        text += f" Controls: {_listed(controls)}." if controls else ""
+        further = ["every rule without physics and with linear physics"] if ablations else []
+        text += f" Controls: {_listed([*controls, *further])}." if controls or further else ""
     simulated = " Everything here is simulated. Counts of events are exact for these simulations; joules are estimates, "
     return text + simulated + "each constant with its range and source below."
 

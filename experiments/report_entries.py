@@ -9,7 +9,15 @@ import numpy as np
 from inmaterio.devices.costs import CostTable
 from inmaterio.devices.ledger import Ledger
 from inmaterio.experiments.configuration import RunConfig
-from inmaterio.experiments.controls import BASELINE, BP_FEEDFORWARD, READOUT_ONLY, SHUFFLED_LABELS, TWIN_DEPLOYED
+from inmaterio.experiments.controls import (
+    ABLATIONS,
+    BASELINE,
+    BP_FEEDFORWARD,
+    READOUT_ONLY,
+    SHUFFLED_LABELS,
+    TWIN_DEPLOYED,
+    ablation_of,
+)
 from inmaterio.experiments.digital_inference import Variant, variants
 from inmaterio.experiments.energy import EnergyEstimate, Quantiles, cumulative, estimate, per_sample, ratio
 from inmaterio.experiments.metrics import Interval, pair_up, paired_difference, spread, wilson_interval
@@ -181,6 +189,20 @@ def find_readout(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
     return next((other for other in same if (other.row.data, other.row.split, other.row.substrate) == wanted), None)
 
 
+def find_ablation(entry: Entry, entries: Sequence[Entry], words: str) -> Entry | None:
+    """The same rule on the same data, split and substrate, with this done to its physics."""
+    wanted = (entry.row.data, entry.row.split, entry.row.substrate, entry.row.write_mode)
+    return next(
+        (
+            other
+            for other in entries
+            if other.row.ablation == (entry.row.rule, words)
+            and (other.row.data, other.row.split, other.row.substrate, other.row.write_mode) == wanted
+        ),
+        None,
+    )
+
+
 def compare_runs(records: Sequence[RunRecord]) -> Comparison:
     """Runs put together as a comparison puts them: those that differ only in seed and chip make one line."""
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
@@ -237,6 +259,9 @@ def _control(config: RunConfig) -> str:
         return READOUT_ONLY
     if training.placement == "twin-deployed":
         return TWIN_DEPLOYED
+    for words, ablation in ABLATIONS.items():
+        if config.substrate.options.get("ablation") == ablation:
+            return f"{config.rule.name} {words}"
     return BP_FEEDFORWARD if (config.rule.name, config.substrate.name) == BASELINE else ""
 
 
@@ -249,7 +274,7 @@ def _looks(rows: Sequence[Row]) -> list[Look]:
     """A look for each rule and write mode: solid and filled for rules, dashed and hollow for controls, ink for the baseline."""
     names = list(dict.fromkeys((row.control, row.rule, row.write_mode) for row in rows if row.rule != BP_FEEDFORWARD))
     rules = [name for name in names if not name[0]]
-    controls = [name for name in names if name[0]]
+    controls = [name for name in names if name[0] and ablation_of(name[1]) is None]
     looks = {name: Look(1 + i % 4, i // 4, i % 8) for i, name in enumerate(rules)}
     slots, markers = (7, 5, 6, 4), (4, 5, 6, 7)
     looks |= {name: Look(slots[i % 4], 1 + (i + 1) % 3, markers[i % 4], hollow=True) for i, name in enumerate(controls)}

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import DataConfig, RunConfig, TrainingConfig, load_config
+from inmaterio.experiments.controls import ablation_of
 from inmaterio.experiments.run_directory import CURVES, fingerprint
 from inmaterio.experiments.summary import evaluated_rows
 
 Floats = NDArray[np.float64]
+
+WORK = ("passes", "conversions", "macs")
+"""What is counted of an update and of an inference."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +58,8 @@ class RunRecord:
         Of the parameters, as far as their values are in the directory.
     evaluated_rows : int or None
         Rows behind `test_error`; None where the data are not at hand to count them.
+    data_notes : str
+        What a reader of results has to know of the data; empty where there is nothing.
     """
 
     folder: Path
@@ -73,6 +79,7 @@ class RunRecord:
     cosines: Mapping[str, Floats]
     shapes: Mapping[str, tuple[int, ...]]
     evaluated_rows: int | None
+    data_notes: str = ""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -90,6 +97,10 @@ class Row:
         P10, P50, P90 in joules, of what `energy_scope` says.
     extra : mapping
         Everything else that stood in the line.
+    trained_digital, trained_physical : int, optional
+        Trained parameters.
+    work : mapping of str to mapping, or None
+        Of ``"update"`` and ``"inference"``: ``passes``, ``conversions`` and ``macs``, each of one; None where it has none.
     """
 
     data: str
@@ -116,6 +127,14 @@ class Row:
     chance_error: float | None
     runs: tuple[str, ...]
     extra: Mapping[str, Any]
+    trained_digital: int | None = None
+    trained_physical: int | None = None
+    work: Mapping[str, Mapping[str, float] | None] | None = None
+
+    @property
+    def ablation(self) -> tuple[str, str] | None:
+        """The rule this line is a control of, and what was done to its physics; None for any other line."""
+        return ablation_of(self.rule) if self.control else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +190,7 @@ def read_record(folder: Path, beside: Path | None = None) -> RunRecord:
             cosines={layer: cosine[:, i] for i, layer in enumerate(layers)},
             shapes=shapes,
             evaluated_rows=_evaluated_rows(config.data, config.training.evaluate_on),
+            data_notes=str(attributes.get("data_notes", "")),
         )
     except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()
@@ -303,7 +323,7 @@ def _read_row(line: Any, where: str) -> Row:
     runs = line.get("runs") or ([line["run"]] if line.get("run") else [])
     if not isinstance(runs, list) or not runs or not all(isinstance(one, str) for one in runs):
         raise InputError(f"{where}: runs is {runs!r}; expected a list of run directories")
-    known |= {"control", "cosine", "energy_J", "runs", "run"}
+    known |= {"control", "cosine", "energy_J", "runs", "run", "work"}
     row = Row(
         data=text("data"),
         split=text("split", "test"),
@@ -328,9 +348,30 @@ def _read_row(line: Any, where: str) -> Row:
         unsettled_fraction=number("unsettled_fraction"),
         chance_error=number("chance_error"),
         runs=tuple(runs),
+        trained_digital=count("trained_digital") if line.get("trained_digital") is not None else None,
+        trained_physical=count("trained_physical") if line.get("trained_physical") is not None else None,
+        work=_read_work(line.get("work"), f"{where}: work"),
         extra={key: value for key, value in line.items() if key not in known},
     )
     return row
+
+
+def _read_work(value: Any, where: str) -> Mapping[str, Mapping[str, float] | None] | None:
+    """What an update and an inference take; None where the line does not say."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not value.keys() >= {"update", "inference"}:
+        raise InputError(f"{where} is {value!r}; expected an object of update and inference")
+    found: dict[str, Mapping[str, float] | None] = {}
+    for part in ("update", "inference"):
+        counts = value[part]
+        if counts is not None and not isinstance(counts, dict):
+            raise InputError(f"{where}.{part} is {counts!r}; expected passes, conversions and macs, or null")
+        numbers = {} if counts is None else {name: _number(counts.get(name), f"{where}.{part}.{name}") for name in WORK}
+        if None in numbers.values():
+            raise InputError(f"{where}.{part} is {counts!r}; expected passes, conversions and macs, or null")
+        found[part] = {name: one for name, one in numbers.items() if one is not None} if numbers else None
+    return found
 
 
 def _number(value: Any, where: str) -> float | None:

@@ -44,7 +44,7 @@ def result_line(entry: Entry, entries: Sequence[Entry], layers: Sequence[str]) -
         "error": spread_text(row.test_error_mean, row.test_error_std, len(entry.runs), row.metric),
         "wilson": range_text(entry.wilson, row.metric),
         "test_rows": entry.test_rows,
-        "against": [_difference(entry, other) for other in (find_baseline(entry, entries), find_readout(entry, entries))],
+        "against": [difference_cell(entry, other) for other in (find_baseline(entry, entries), find_readout(entry, entries))],
         "cosine": ["–" if row.cosine.get(layer) is None else f"{row.cosine[layer]:.3f}" for layer in layers],
         "residual": "–" if row.residual_max is None else f"{row.residual_max:.2g}",
         "unsettled": f"{100 * row.unsettled_fraction:.2g} %" if row.unsettled_fraction else "",
@@ -67,7 +67,8 @@ def result_line(entry: Entry, entries: Sequence[Entry], layers: Sequence[str]) -
     }
 
 
-def _difference(entry: Entry, other: Entry | None) -> dict[str, str] | None:
+def difference_cell(entry: Entry, other: Entry | None) -> dict[str, str] | None:
+    """Paired difference of errors against another line, its interval and what that says; None where there is no other."""
     if other is None or other is entry:
         return None
     held = versus(entry, other)

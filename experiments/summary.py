@@ -110,6 +110,7 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
         "inference_batch": digital[0].batch if digital else None,
         "inference_variants_J": {one.label: _points(one.energy) for one in digital},
         "chance_error": _mean(datasets, "chance_error"),
+        "data_notes": str(first.get("data_notes", "")),
         "trained_digital": int(first["trained_digital"]),
         "trained_physical": int(first["trained_physical"]),
         "work": {

@@ -9,7 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from inmaterio.experiments.controls import ablation_of
 from inmaterio.experiments.energy import EnergyEstimate
+from inmaterio.experiments.left_out import left_out_lines, split_notes
 from inmaterio.experiments.metrics import DECIDING_PAIRS
 from inmaterio.experiments.plots import engineering
 from inmaterio.experiments.registry import Pair
@@ -28,13 +30,15 @@ def comparison_table(
 ) -> tuple[Table, list[str]]:
     """Rows of a comparison, and the footnotes they need; below 105 characters of `width` it takes more lines and no more columns.
 
-    Then cosines go below each other, ranges take a second line, and a name breaks at a hyphen.
+    Then cosines go below each other, ranges take a second line, and a name breaks at a hyphen. Rules without physics and with
+    linear physics stand in a table of their own (`inmaterio.experiments.physics_tables.physics_table`).
     """
     narrow = width < 105
+    everything, rows = rows, [row for row in rows if not (row["control"] and ablation_of(row["rule"]))]
     budget = "quick: " if settings["quick"] else ""
     counts = (settings["epochs"], len(settings["rate_factors"]), settings["seeds"], settings["chips"])
     size = "{} epochs, {} rates, {} seeds x {} chips".format(*counts)
-    title = f"{settings['data']}: {budget}{size}"
+    title = "\n".join([f"{settings['data']}: {budget}{size}", *dict.fromkeys(filter(None, map(_data_notes, rows)))])
     table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     layers = list(dict.fromkeys(layer for row in rows for layer in row["cosine"]))
     percent = rows[0]["metric"] == "error"
@@ -60,10 +64,20 @@ def comparison_table(
         notes.append(f"! some phases of the last epoch ended with a residual above {SETTLED:g}: not settled.")
     if any(row["energy_partial"] for row in rows):
         notes.append("* partial: some events have no price.")
-    if any(row["rate_at_edge"] for row in rows):
-        edge = ", ".join(f"{row['rule']} on {row['substrate']}" for row in rows if row["rate_at_edge"])
+    edges: dict[str, list[str]] = {}
+    for row in everything:
+        if row["rate_at_edge"]:
+            edges.setdefault(row["substrate"], []).append(row["rule"])
+    if edges:
+        edge = "; ".join(f"{', '.join(rules)} on {substrate}" for substrate, rules in edges.items())
         notes.append(f"The best rate lies at the edge of the rates tried, so a better one may lie beyond: {edge}.")
-    return table, notes + [note[0].upper() + note[1:] + "." for note in settings["notes"]]
+    left, rest = split_notes(settings["notes"])
+    return table, notes + left_out_lines(left) + [note[0].upper() + note[1:] + "." for note in rest]
+
+
+def _data_notes(row: Mapping[str, Any]) -> str:
+    """What a reader has to know of the data of a row."""
+    return f"data: {row['data_notes']}" if row.get("data_notes") else ""
 
 
 def _test_rows_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:

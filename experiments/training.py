@@ -126,7 +126,9 @@ def train_epoch(parts: Parts, course: Course) -> None:
         residual = max(residual, noticed.residual)
         outputs.append(noticed.outputs)
     course.epoch += 1
-    if training.placement == "twin-deployed" and (course.epoch == training.epochs or parts.config.disturbance.rests(course.epoch)):
+    if training.placement == "twin-deployed" and (
+        course.epoch == training.epochs or parts.config.disturbance.rests(course.epoch)
+    ):
         _deploy_twin(parts, course)
     # the substrate's time; a host's is not modelled, so that training in a host has none
     seconds = ledger.total("second", "train")
@@ -249,6 +251,7 @@ def conclude(parts: Parts, course: Course) -> dict[str, float | int | str]:
         "task": parts.dataset.task,
         "loss": parts.loss,
         "data": parts.dataset.name,
+        **({"data_notes": "; ".join(parts.dataset.notes)} if parts.dataset.notes else {}),
         "rule": parts.entry.name,
         "substrate": parts.config.substrate.name,
         "trained_digital": sum(math.prod(one.shape) for one in trained if one.digital),

@@ -113,7 +113,7 @@ def true_labels(rule: str, targets: Array, classes: int) -> Labels:
         raise InputError(
             f"{rule} needs classes: targets are not one-hot; expected one place per row at one level, the rest at another"
         )
-    return np.argmax(high, axis=1)
+    return np.asarray(np.argmax(high, axis=1), dtype=np.int64)
 
 
 def embed(labels: Labels, classes: int, amplitude: float) -> Floats:
@@ -140,7 +140,7 @@ def wrong_labels(labels: Labels, samples: Samples, key: Key, odds: Array) -> Lab
     edges = np.cumsum(weights, axis=1)
     drawn = uniforms(key, samples, 1) * edges[:, -1:]
     # the first place whose edge lies above the draw has a width of its own, so that it is no true class
-    return np.argmax(edges > drawn, axis=1)
+    return np.asarray(np.argmax(edges > drawn, axis=1), dtype=np.int64)
 
 
 def every_label(inputs: Array, samples: Samples, classes: int, amplitude: float) -> tuple[Array, Floats, Samples]:

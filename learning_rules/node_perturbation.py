@@ -34,7 +34,7 @@ REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "ReadLay
 DEFAULTS: Mapping[str, Any] = {
     "rates": 0.01,
     "loss": "mse",
-    "size": 0.03,
+    "size": 0.2,
     "variant": "one-sided",
     "order": "together",
     "shared_noise": False,
@@ -77,7 +77,7 @@ def build(
     *,
     substrate: Any,
     loss: str = "mse",
-    size: float = 0.03,
+    size: float = 0.2,
     variant: str = "one-sided",
     order: str = "together",
     shared_noise: bool = False,

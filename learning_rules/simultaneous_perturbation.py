@@ -42,7 +42,7 @@ REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "Perturb
 DEFAULTS: Mapping[str, Any] = {
     "rates": 0.005,
     "loss": "mse",
-    "size": 0.03,
+    "size": 0.1,
     "pairs": 1,
     "variant": "two-sided",
     "shared_noise": False,
@@ -82,7 +82,7 @@ def build(
     *,
     substrate: Any,
     loss: str = "mse",
-    size: float = 0.03,
+    size: float = 0.1,
     pairs: int = 1,
     variant: str = "two-sided",
     shared_noise: bool = False,

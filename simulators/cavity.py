@@ -284,20 +284,20 @@ class ChaoticCavity(AbstractBlackBox):
 
     def _report_blow_up(self, sample: int, sources: Any, arguments: tuple[Any, ...]) -> None:
         keep, gather, forget, stiff, speakers, members, table, microphones = arguments
-        first, second = np.zeros_like(keep), np.zeros_like(keep)
+        pair, nothing = np.zeros((2, *keep.shape), keep.dtype), np.zeros((0, *keep.shape), keep.dtype)
         displacements = np.zeros((self.design.steps + 2, len(members)), keep.dtype)
         traces, scratch = np.zeros((self.design.steps, len(microphones)), keep.dtype), np.zeros(len(members), keep.dtype)
         for step in range(self.design.steps):
             advance(
-                first, second, step, step + 1, keep, gather, forget, stiff, speakers, sources[sample], members, table,
-                displacements, microphones, traces, scratch,
+                pair, step, step + 1, keep, gather, forget, stiff, speakers, sources[sample], members, table, displacements,
+                microphones, traces, scratch, nothing,
             )  # fmt: skip
-            size, where = largest(second if step % 2 == 0 else first)
+            size, where = largest(pair[1 - step % 2])
             if not size <= RUNAWAY:
                 row, column = divmod(where, keep.shape[1])
                 raise InputError(
                     f"the field of row {sample} of the batch blew up at step {step}, row {row - 1}, column {column - 1}: "
-                    f"expected at most {RUNAWAY * self.design.potential_scale:.3g} m^2/s; lower flow_m3_s or quadratic, or raise cubic"
+                    f"expected at most {RUNAWAY * self.design.potential_scale:.3g} m^2/s; lower flow_m3_s or quadratic"
                 )
 
     def _respond(self, drive: Floats, held: Mapping[str, Floats]) -> Floats:

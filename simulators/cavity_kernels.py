@@ -105,8 +105,7 @@ def step(
 
 @kernel
 def advance(
-    first: Reals,
-    second: Reals,
+    pair: Reals,
     start: int,
     stop: int,
     keep: Reals,
@@ -121,31 +120,26 @@ def advance(
     microphones: Cells,
     traces: Reals,
     scratch: Reals,
+    fields: Reals,
 ) -> None:
     """Steps `start` ... `stop` - 1 of one pass, in place.
 
-    `first` holds the newest field at even steps and `second` the one before; at odd steps it is the other way round. So does
-    it at the end. displacements (steps + 2, membranes) begins with those before and at step 0; traces (steps, microphones)
-    takes the change of the field in each step, a pressure.
+    pair (2, rows + 2, columns + 2) holds the field at step n in place n % 2, the one before in the other. displacements
+    (steps + 2, membranes) begins with those before and at step 0; traces (steps, microphones) takes the change of the field
+    in each step, a pressure; fields, where it is not empty, the field before each of these steps.
     """
     for n in range(start, stop):
-        # two calls with the arrays in either order: swapping names in the loop would keep the compiler from vectorising
-        if n % 2 == 0:
-            step(
-                first, second, keep, gather, forget, stiff, speakers, sources[n], cells, table,
-                displacements[n], displacements[n + 1], displacements[n + 2], scratch,
-            )  # fmt: skip
-            for k in range(microphones.shape[0]):
-                at = microphones[k, 0], microphones[k, 1]
-                traces[n, k] = second[at] - first[at]
-        else:
-            step(
-                second, first, keep, gather, forget, stiff, speakers, sources[n], cells, table,
-                displacements[n], displacements[n + 1], displacements[n + 2], scratch,
-            )  # fmt: skip
-            for k in range(microphones.shape[0]):
-                at = microphones[k, 0], microphones[k, 1]
-                traces[n, k] = first[at] - second[at]
+        # views of one array: names that are swapped in the loop would keep the compiler from vectorising
+        now, new = pair[n % 2], pair[1 - n % 2]
+        if fields.shape[0] > 0:
+            fields[n - start] = now
+        step(
+            now, new, keep, gather, forget, stiff, speakers, sources[n], cells, table,
+            displacements[n], displacements[n + 1], displacements[n + 2], scratch,
+        )  # fmt: skip
+        for k in range(microphones.shape[0]):
+            at = microphones[k, 0], microphones[k, 1]
+            traces[n, k] = new[at] - now[at]
 
 
 @kernel
@@ -160,6 +154,31 @@ def largest(field: Reals) -> tuple[float, int]:
                 return np.inf, i
             size, place = value, i
     return size, place
+
+
+@kernel
+def run_pass(
+    sources: Reals,
+    keep: Reals,
+    gather: Reals,
+    forget: np.floating,
+    stiff: np.floating,
+    speakers: Cells,
+    cells: Cells,
+    table: Reals,
+    microphones: Cells,
+    traces: Reals,
+) -> float:
+    """One pass from rest; the largest field at its end."""
+    steps = sources.shape[0]
+    pair, nothing = np.zeros((2, *keep.shape), keep.dtype), np.zeros((0, *keep.shape), keep.dtype)
+    displacements = np.zeros((steps + 2, cells.shape[0]), keep.dtype)
+    scratch = np.zeros(cells.shape[0], keep.dtype)
+    advance(
+        pair, 0, steps, keep, gather, forget, stiff, speakers, sources, cells, table, displacements, microphones, traces, scratch,
+        nothing,
+    )  # fmt: skip
+    return largest(pair)[0]
 
 
 @kernel(parallel=True)
@@ -181,15 +200,7 @@ def run_passes(
     sources (batch, steps, speakers); traces (batch, steps, microphones); sizes (batch,) takes the largest field at the end.
     """
     for b in prange(sources.shape[0]):
-        steps = sources.shape[1]
-        first, second = np.zeros_like(keep), np.zeros_like(keep)
-        displacements = np.zeros((steps + 2, cells.shape[0]), keep.dtype)
-        scratch = np.zeros(cells.shape[0], keep.dtype)
-        advance(
-            first, second, 0, steps, keep, gather, forget, stiff, speakers, sources[b], cells, table, displacements,
-            microphones, traces[b], scratch,
-        )  # fmt: skip
-        sizes[b] = max(largest(first)[0], largest(second)[0])
+        sizes[b] = run_pass(sources[b], keep, gather, forget, stiff, speakers, cells, table, microphones, traces[b])
 
 
 @kernel
@@ -215,8 +226,9 @@ def adjoint_step(
 ) -> None:
     """Take the adjoint back over step n; fields are multiplied by `gather`, which makes the step its own transpose.
 
-    `carried` is the adjoint of the field after step n, `older` becomes that of the field before it. motion (2, membranes)
-    holds the adjoint of displacements after and at the step, and then at and before it; `pending` what the step above left for this field.
+    `carried` is the adjoint of the field after step n, `older` becomes that of the field before it. motion (2, membranes) holds
+    the adjoint of displacements after and at the step, and then at and before it; `pending` what the step above left for this
+    field.
     """
     for k in range(microphones.shape[0]):
         i, j = microphones[k]
@@ -249,6 +261,54 @@ def adjoint_step(
         older[i, j] -= gather[i, j] * toward[n, k]
 
 
+@kernel
+def run_adjoint(
+    sources: Reals,
+    toward: Reals,
+    keep: Reals,
+    gather: Reals,
+    forget: np.floating,
+    stiff: np.floating,
+    speakers: Cells,
+    cells: Cells,
+    table: Reals,
+    microphones: Cells,
+    interval: int,
+    source_gradient: Reals,
+    spring_gradient: Reals,
+) -> None:
+    """Vector-Jacobian product of one pass; shapes as in `run_adjoints`, without the batch."""
+    steps, members = sources.shape[0], cells.shape[0]
+    pair, adjoints = np.zeros((2, *keep.shape), keep.dtype), np.zeros((2, *keep.shape), keep.dtype)
+    displacements = np.zeros((steps + 2, members), keep.dtype)
+    trace = np.zeros((steps, microphones.shape[0]), keep.dtype)
+    scratch, pending, motion = np.zeros(members, keep.dtype), np.zeros(members, keep.dtype), np.zeros((2, members), keep.dtype)
+    segments = (steps + interval - 1) // interval
+    bent = stiff > 0
+    kept = np.zeros((segments if bent else 0, 2, *keep.shape), keep.dtype)
+    nothing, fields = np.zeros((0, *keep.shape), keep.dtype), np.zeros((interval if bent else 1, *keep.shape), keep.dtype)
+    # forwards over all segments, then backwards; one call of `advance` for both halves the time it takes to compile
+    for visit in range(2 * segments):
+        backwards = visit >= segments
+        segment = 2 * segments - 1 - visit if backwards else visit
+        begin, end = segment * interval, min((segment + 1) * interval, steps)
+        if bent and backwards:
+            pair[:] = kept[segment]
+        elif bent:
+            kept[segment] = pair
+        if bent or not backwards:
+            advance(
+                pair, begin, end, keep, gather, forget, stiff, speakers, sources, cells, table, displacements, microphones, trace,
+                scratch, fields if bent and backwards else nothing,
+            )  # fmt: skip
+        if backwards:
+            for n in range(end - 1, begin - 1, -1):
+                adjoint_step(
+                    n, adjoints[1 - n % 2], adjoints[n % 2], fields[n - begin if bent else 0], keep, gather, forget, stiff, speakers,
+                    cells, table, displacements, microphones, toward, motion, pending, source_gradient, spring_gradient,
+                )  # fmt: skip
+
+
 @kernel(parallel=True)
 def run_adjoints(
     sources: Reals,
@@ -274,44 +334,7 @@ def run_adjoints(
     so that steps/interval + interval fields are held instead of all. A linear medium needs none.
     """
     for b in prange(sources.shape[0]):
-        steps = sources.shape[1]
-        first, second = np.zeros_like(keep), np.zeros_like(keep)
-        displacements = np.zeros((steps + 2, cells.shape[0]), keep.dtype)
-        scratch = np.zeros(cells.shape[0], keep.dtype)
-        trace = np.zeros((steps, microphones.shape[0]), keep.dtype)
-        segments = (steps + interval - 1) // interval
-        held = segments if stiff > 0 else 0
-        kept = np.zeros((held, 2, *keep.shape), keep.dtype)
-        fields = np.zeros((interval if stiff > 0 else 1, *keep.shape), keep.dtype)
-        for segment in range(segments):
-            if stiff > 0:
-                kept[segment, 0], kept[segment, 1] = first, second
-            advance(
-                first, second, segment * interval, min((segment + 1) * interval, steps), keep, gather, forget, stiff, speakers,
-                sources[b], cells, table, displacements, microphones, trace, scratch,
-            )  # fmt: skip
-        even, odd = np.zeros_like(keep), np.zeros_like(keep)
-        motion, pending = np.zeros((2, cells.shape[0]), keep.dtype), np.zeros(cells.shape[0], keep.dtype)
-        for back in range(segments):
-            segment = segments - 1 - back
-            begin, end = segment * interval, min((segment + 1) * interval, steps)
-            if stiff > 0:
-                first[:], second[:] = kept[segment, 0], kept[segment, 1]
-                for n in range(begin, end):
-                    fields[n - begin] = first if n % 2 == 0 else second
-                    advance(
-                        first, second, n, n + 1, keep, gather, forget, stiff, speakers, sources[b], cells, table,
-                        displacements, microphones, trace, scratch,
-                    )  # fmt: skip
-            for n in range(end - 1, begin - 1, -1):
-                field = fields[n - begin if stiff > 0 else 0]
-                if n % 2 == 0:
-                    adjoint_step(
-                        n, odd, even, field, keep, gather, forget, stiff, speakers, cells, table, displacements, microphones,
-                        toward[b], motion, pending, source_gradient[b], spring_gradient[b],
-                    )  # fmt: skip
-                else:
-                    adjoint_step(
-                        n, even, odd, field, keep, gather, forget, stiff, speakers, cells, table, displacements, microphones,
-                        toward[b], motion, pending, source_gradient[b], spring_gradient[b],
-                    )  # fmt: skip
+        run_adjoint(
+            sources[b], toward[b], keep, gather, forget, stiff, speakers, cells, table, microphones, interval, source_gradient[b],
+            spring_gradient[b],
+        )  # fmt: skip

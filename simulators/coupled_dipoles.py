@@ -113,15 +113,15 @@ def interaction_matrix(
     wavenumber = _wavenumber(frequency_hz, speed_m_per_s)
     positions = np.asarray(check_array("positions of dipoles", positions_m, shape=(None, 2), unit="m"), dtype=np.float64)
     check_array("diagonal of the interaction matrix", diagonal, shape=(len(positions),), unit="1/m^2")
-    distance = np.hypot(*np.moveaxis(positions[:, None] - positions[None, :], -1, 0))
-    np.fill_diagonal(distance, np.inf)
-    if len(positions) > 1 and distance.min() == 0.0:
-        one, other = np.argwhere(distance == 0.0)[0]
-        raise InputError(f"dipoles {one} and {other} both stand at {positions[one]} m; expected two places")
-    np.fill_diagonal(distance, 1.0)
-    matrix = 0.25j * wavenumber**2 * hankel2(0, wavenumber * distance)
+    row, column = np.triu_indices(len(positions), 1)
+    distance = np.hypot(*(positions[row] - positions[column]).T)
+    if not distance.all():
+        pair = int(np.argmin(distance))
+        raise InputError(f"dipoles {row[pair]} and {column[pair]} both stand at {positions[row[pair]]} m; expected two places")
+    matrix = np.zeros((len(positions), len(positions)), np.complex128)
+    matrix[row, column] = matrix[column, row] = 0.25j * wavenumber**2 * hankel2(0, wavenumber * distance)
     np.fill_diagonal(matrix, diagonal)
-    return np.asarray(matrix, dtype=np.complex128)
+    return matrix
 
 
 def incident_field(

@@ -161,7 +161,8 @@ class Metasurface(AbstractBlackBox):
         self._move(np.array(moved, dtype=np.float64))
 
     def _move(self, moved_m: Floats) -> None:
-        self._seen, self._moved_m = self._look(moved_m), moved_m
+        if not np.array_equal(moved_m, self._moved_m):  # looking again is the costly part of taking a snapshot back
+            self._seen, self._moved_m = self._look(moved_m), moved_m
 
     def _look(self, moved_m: Floats) -> Complexes:
         """What elements and antennas see of one another with the wires eliminated, (frequencies, elements + antennas, same)."""
@@ -193,9 +194,9 @@ class Metasurface(AbstractBlackBox):
             tuned = np.arange(n_in, elements)
             seen = seen.copy()
             seen[:, tuned, tuned] += self._detuning(held["resonance"], n_in)[0]
-        inverse: Complexes = np.linalg.inv(seen[:, n_in:, n_in:])
-        across: Complexes = seen[:, :n_in, n_in:] @ inverse
-        own: Complexes = seen[:, :n_in, :n_in] - across @ seen[:, n_in:, :n_in]
+        inverse = np.asarray(np.linalg.inv(seen[:, n_in:, n_in:]), dtype=np.complex128)
+        across = seen[:, :n_in, n_in:] @ inverse
+        own = seen[:, :n_in, :n_in] - across @ seen[:, n_in:, :n_in]
         return own, across, inverse
 
     def _solve(self, drive: Floats, own: Complexes, sources: Complexes) -> Complexes:

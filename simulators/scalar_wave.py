@@ -233,7 +233,7 @@ class State:
         u^n and u^(n-1).
     memory : tuple of ndarray
         Memory variables of a CPML: psi and zeta of the top and bottom strips (batch, 2, cells + 1, columns) and (batch, 2, cells,
-        columns), psi and zeta of the left and right ones (batch, 2, rows, cells + 1) and (batch, 2, rows, cells).
+        columns), psi and zeta of the left and right ones (batch, 2, cells + 1, rows) and (batch, 2, cells, rows).
     step : int
         n, for messages.
     """
@@ -286,9 +286,9 @@ def rest(medium: Medium, batch: int) -> State:
 def _memory_shapes(medium: Medium, batch: int) -> tuple[tuple[int, ...], ...]:
     rows, columns = medium.grid.shape
     if medium.absorber.kind != "cpml":
-        return ((batch, 2, 1, 0), (batch, 2, 0, 0), (batch, 2, 0, 1), (batch, 2, 0, 0))
+        return ((batch, 2, 1, 0), (batch, 2, 0, 0), (batch, 2, 1, 0), (batch, 2, 0, 0))
     cells = medium.absorber.cells
-    return ((batch, 2, cells + 1, columns), (batch, 2, cells, columns), (batch, 2, rows, cells + 1), (batch, 2, rows, cells))
+    return ((batch, 2, cells + 1, columns), (batch, 2, cells, columns), (batch, 2, cells + 1, rows), (batch, 2, cells, rows))
 
 
 def propagate(
@@ -493,9 +493,8 @@ def _strip_coefficients(medium: Medium, speed: Floats) -> dict[str, Floats]:
     thickness = max(cells, 1) * spacing
     strips = medium.in_absorber()
     reference = float(speed[strips].max()) if strips.any() else 0.0
-    nodes: Floats
-    halves: Floats
-    nodes, halves = (np.arange(cells, 0, -1) - 0.5) * spacing, np.arange(cells, -1, -1) * spacing
+    nodes: Floats = (np.arange(cells, 0, -1, dtype=np.float64) - 0.5) * spacing
+    halves: Floats = np.arange(cells, -1, -1, dtype=np.float64) * spacing
     across = np.zeros((2, columns))
     for row, side in enumerate(("left", "right")):
         if side in medium.absorber.sides:

@@ -20,9 +20,10 @@ The gradient with respect to the speed is wanted in a rectangle of cells, the re
   what needs the least memory, of the order of the root of N (A. Griewank, Optim. Methods Softw. 1, 35 (1992)).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -89,7 +90,7 @@ class Recording:
     def segments(self) -> tuple[tuple[int, int], ...]:
         """First step of each segment between checkpoints, and the first after it."""
         first = [one.step - self.start.step for one in self.checkpoints]
-        return tuple(zip(first, [*first[1:], self.traces.shape[2]], strict=True))
+        return tuple(pairwise((*first, self.traces.shape[2])))
 
     @property
     def memory_bytes(self) -> int:
@@ -171,17 +172,14 @@ def record(
     begin = propagate(medium, driven[:, :, :0], places, probes, start=start).state
     rings: Array = np.empty((batch, 0, 0), dtype=medium.dtype)
     if reverse:
-        traces, state, rings = _run_keeping_rings(medium, driven, places, probes, begin, wanted)
-        checkpoints: tuple[State, ...] = ()
+        (top, bottom), (left, right) = wanted
+        rings = np.empty((batch, steps, 2 * (bottom - top + right - left)), dtype=medium.dtype)
+        edges = [0, steps]
     else:
         wanted = _with_density(medium, wanted)
-        pieces, held, state = [], [], begin
-        for first, last in _segments(medium, steps, wanted):
-            held.append(state)
-            run = propagate(medium, driven[:, :, first:last], places, probes, start=state)
-            pieces.append(run.traces)
-            state = run.state
-        traces, checkpoints = np.concatenate(pieces, axis=2), tuple(held)
+        edges = _edges(medium, steps, wanted)
+    traces, states = _run(medium, driven, places, probes, begin, wanted, edges, rings)
+    checkpoints, state = () if reverse else states[:-1], states[-1]
     return Recording(
         traces,
         state,
@@ -309,9 +307,11 @@ class _Way:
             pairs = zip(boxes, (recording.start.field[b], recording.start.previous[b]), strict=True)
             difference = max(float(np.abs(found[1:-1, 1:-1] - known[self._inside]).max()) for found, known in pairs)
             error = difference / largest if largest else 0.0
+        longest = max((last - first for first, last in recording.segments), default=0)
+        room = np.empty((longest + 2, *(self._size + 2)), dtype=medium.dtype)  # fresh memory for each segment would cost a third
         for k in reversed(range(len(recording.checkpoints))):
             first, last = recording.segments[k]
-            boxes = self._remake(b, k, first, last)
+            boxes = self._remake(b, k, first, last, room)
             if medium.nonlinearity is None:
                 kernels.pull_linear(
                     self._own,
@@ -362,15 +362,14 @@ class _Way:
         box[1 - steps % 2, 1:-1, 1:-1] = recording.state.previous[b][self._inside]
         return box
 
-    def _remake(self, b: int, k: int, first: int, last: int) -> Array:
-        """The region, with a frame, in u^(first-1) ... u^last."""
+    def _remake(self, b: int, k: int, first: int, last: int, room: Array) -> Array:
+        """The region, with a frame, in u^(first-1) ... u^last, written into `room`."""
         recording, medium = self._recording, self._recording.medium
         begin = recording.checkpoints[k]
-        one = State(begin.field[b : b + 1], begin.previous[b : b + 1], begin.memory)
-        boxes = np.empty((last - first + 2, *(self._size + 2)), dtype=medium.dtype)
+        boxes = room[: last - first + 2]
         kernels.run_recorded(
             self._own,
-            framed(one)[0],
+            framed(_one(begin, b))[0],
             *_of_sample(begin, b),
             np.empty((2, medium.absorber.cells), dtype=medium.dtype),
             np.ascontiguousarray(recording.sources[b, :, first:last]),
@@ -386,33 +385,44 @@ class _Way:
         return boxes
 
 
-def _run_keeping_rings(
-    medium: Medium, driven: Array, places: Array, probes: Array, start: State, region: Region
-) -> tuple[Array, State, Array]:
-    """Traces, end and rings of a run in a linear medium."""
+def _run(
+    medium: Medium, driven: Array, places: Array, probes: Array, start: State, region: Region, edges: Sequence[int], rings: Array
+) -> tuple[Array, tuple[State, ...]]:
+    """Traces of a run, and the states in which it stood at these steps; rings around the region where there is room for them."""
     (top, bottom), (left, right) = region
-    batch, _, steps = driven.shape
     corner, size = np.array([top, left]), np.array([bottom - top, right - left])
     prepared, gains = coefficients(medium), source_gains(medium, places)
-    fields, memory = framed(start), tuple(one.copy() for one in start.memory)
-    traces = np.empty((batch, len(probes), steps), dtype=medium.dtype)
-    rings = np.empty((batch, steps, 2 * int(size.sum())), dtype=medium.dtype)
+    batch = len(driven)
+    traces = np.empty((batch, len(probes), driven.shape[2]), dtype=medium.dtype)
+    states = [start] + [
+        State(np.empty_like(start.field), np.empty_like(start.field), _copy(start.memory), start.step + edge)
+        for edge in edges[1:]
+    ]
     none = np.empty((0, 0, 0), dtype=medium.dtype)
 
-    def run(b: int) -> None:
-        own = (memory[0][b], memory[1][b], memory[2][b], memory[3][b])
+    def run(b: int) -> bool:
+        fields, memory = framed(_one(start, b))[0], _of_sample(start, b)
         spare = np.empty((2, medium.absorber.cells), dtype=medium.dtype)
-        kernels.run_recorded(
-            prepared, fields[b], *own, spare, driven[b], places, gains, probes, traces[b], corner, size, rings[b], none
-        )
+        for k in range(1, len(edges)):
+            steps = np.s_[:, edges[k - 1] : edges[k]]
+            block, piece = np.ascontiguousarray(driven[b][steps]), np.ascontiguousarray(traces[b][steps])
+            stopped = kernels.run_recorded(
+                prepared, fields, *memory, spare, block, places, gains, probes, piece, corner, size, rings[b], none
+            )
+            if stopped >= 0:
+                return False
+            traces[b][steps] = piece
+            if piece.shape[1] % 2:
+                fields = np.ascontiguousarray(fields[::-1])
+            states[k].field[b], states[k].previous[b] = fields[:, 1:-1, 1:-1]
+            for held, one in zip(states[k].memory, memory, strict=True):
+                held[b] = one
+        return bool(np.isfinite(fields).all())
 
-    _for_each(run, batch)
-    if not np.isfinite(fields).all():
+    if not all(_for_each(run, batch)):
         # the plain run says where and when
         propagate(medium, driven, places, probes, start=start)
-    inner = np.s_[:, 1:-1, 1:-1]
-    now, before = fields[:, steps % 2][inner], fields[:, 1 - steps % 2][inner]
-    return traces, State(now.copy(), before.copy(), (memory[0], memory[1], memory[2], memory[3]), start.step + steps), rings
+    return traces, tuple(states)
 
 
 def _for_each(work: Callable[[int], Any], count: int) -> list[Any]:
@@ -430,18 +440,26 @@ def _of_sample(state: State, b: int) -> Memory:
     return m[0][b].copy(), m[1][b].copy(), m[2][b].copy(), m[3][b].copy()
 
 
+def _copy(m: Memory) -> Memory:
+    return m[0].copy(), m[1].copy(), m[2].copy(), m[3].copy()
+
+
+def _one(state: State, b: int) -> State:
+    """The fields of one sample, without its memory."""
+    return State(state.field[b : b + 1], state.previous[b : b + 1], state.memory)
+
+
 def _state_bytes(state: State) -> int:
     return state.field.nbytes + state.previous.nbytes + sum(one.nbytes for one in state.memory)
 
 
-def _segments(medium: Medium, steps: int, region: Region) -> list[tuple[int, int]]:
-    """Steps between checkpoints, as few bytes as possible: K states and the longest segment's boxes."""
+def _edges(medium: Medium, steps: int, region: Region) -> list[int]:
+    """Steps at which states are kept, and the last: as few bytes as possible for K states and the longest segment's boxes."""
     (top, bottom), (left, right) = region
     box = (bottom - top + 2) * (right - left + 2) * np.dtype(medium.dtype).itemsize
     one = _state_bytes(rest(medium, 1))
     count = min(range(1, steps + 1), key=lambda k: k * one + (-(-steps // k) + 2) * box)
-    edges = np.linspace(0, steps, count + 1).round().astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return [int(edge) for edge in np.linspace(0, steps, count + 1).round()]
 
 
 def _check_region(region: Region | None, medium: Medium) -> Region:

@@ -242,57 +242,82 @@ def local_response(
 
 
 @kernel
-def nonlinear_total_row(
-    density: Array,
-    constants: Array,
-    q: Array,
-    laplacian: Array,
-    change: Array,
-    u: Array,
-    response: Array,
-    total: Array,
-    dense: Array,
+def laplacian_row(above: Array, u: Array, below: Array, out: Array) -> None:
+    """L u in one row; u and its neighbours begin one cell before it."""
+    for j in range(out.shape[0]):
+        out[j] = (above[j + 1] + below[j + 1]) + (u[j] + u[j + 2]) - ((u[j + 1] + u[j + 1]) + (u[j + 1] + u[j + 1]))
+
+
+@kernel
+def difference_row(a: Array, b: Array, out: Array) -> None:
+    """a - b."""
+    for j in range(out.shape[0]):
+        out[j] = a[j] - b[j]
+
+
+@kernel
+def product_row(a: Array, b: Array, out: Array) -> None:
+    """a b."""
+    for j in range(out.shape[0]):
+        out[j] = a[j] * b[j]
+
+
+@kernel
+def driven_row(speed: Array, gain: Array, multiplier: Array, out: Array) -> None:
+    """v = K g lambda."""
+    for j in range(out.shape[0]):
+        out[j] = speed[j] * speed[j] * gain[j] * multiplier[j]
+
+
+@kernel
+def add_speed_row(q: Array, laplacian: Array, speed: Array, total: Array) -> None:
+    """One step's part of the gradient with respect to c_lin dt / h; q = g lambda."""
+    for j in range(total.shape[0]):
+        total[j] += (speed[j] + speed[j]) * laplacian[j] * q[j]
+
+
+@kernel
+def add_density_row(
+    q: Array, laplacian: Array, change: Array, u: Array, saturation: Array, speed: Array, constants: Array, dense: Array
 ) -> None:
-    """One step's part of the gradients with respect to c_lin dt / h and to the density; response is saturation, speed, gain."""
-    for j in range(total.shape[0]):
-        total[j] += (response[1, j] + response[1, j]) * laplacian[j] * q[j]
-    for j in range(total.shape[0]):
-        dense[j] += q[j] * (
-            (response[1, j] + response[1, j]) * constants[0] * (u[j] * u[j]) * laplacian[j]
-            - constants[1] * response[0, j] * change[j]
+    """One step's part of the gradient with respect to the density; change is u^(n+1) - u^(n-1)."""
+    slope, saturable = constants[0], constants[1]
+    for j in range(dense.shape[0]):
+        dense[j] += q[j] * ((speed[j] + speed[j]) * slope * (u[j] * u[j]) * laplacian[j] - saturable * saturation[j] * change[j])
+
+
+@kernel
+def local_slope_row(
+    density: Array, laplacian: Array, change: Array, u: Array, saturation: Array, speed: Array, constants: Array, out: Array
+) -> None:
+    """What lambda^(n+1) adds to lambda^n in its own cell, without L, over q."""
+    two = constants.dtype.type(2)
+    slope, saturable = constants[0] + constants[0], constants[1] * constants[2]
+    for j in range(out.shape[0]):
+        out[j] = two + two * density[j] * u[j] * (
+            slope * speed[j] * laplacian[j] + saturable * (saturation[j] * saturation[j]) * change[j]
         )
 
 
 @kernel
-def nonlinear_adjoint_row(
-    density: Array,
-    constants: Array,
-    q: Array,
-    laplacian: Array,
-    change: Array,
-    u: Array,
-    response: Array,
-    v_above: Array,
-    v: Array,
-    v_below: Array,
-    carried: Array,
-    multiplier: Array,
-    spare: Array,
-) -> None:
-    """lambda^n over lambda^(n+1) (`multiplier`), and what lambda^(n+1) will add one step further back (`carried`)."""
-    two = constants.dtype.type(2)
-    for j in range(q.shape[0]):
-        spare[j] = two + two * density[j] * u[j] * (
-            two * response[1, j] * constants[0] * laplacian[j]
-            + constants[1] * constants[2] * (response[0, j] * response[0, j]) * change[j]
-        )
-    for j in range(q.shape[0]):
-        spare[j] = carried[j] + q[j] * spare[j]
-    for j in range(q.shape[0]):
-        spare[j] += (v_above[j + 1] + v_below[j + 1]) + (v[j] + v[j + 2]) - ((v[j + 1] + v[j + 1]) + (v[j + 1] + v[j + 1]))
-    for j in range(q.shape[0]):
-        carried[j] = multiplier[j] - (q[j] + q[j])
-    multiplier[:] = spare
+def add_local_row(carried: Array, q: Array, out: Array) -> None:
+    """out q + carried over out."""
+    for j in range(out.shape[0]):
+        out[j] = carried[j] + q[j] * out[j]
+
+
+@kernel
+def carry_row(multiplier: Array, q: Array, out: Array) -> None:
+    """(1 - 2 g) lambda: what is added two steps further back."""
+    for j in range(out.shape[0]):
+        out[j] = multiplier[j] - (q[j] + q[j])
+
+
+@kernel
+def add_row(a: Array, b: Array, out: Array) -> None:
+    """a + b."""
+    for j in range(out.shape[0]):
+        out[j] = a[j] + b[j]
 
 
 @kernel
@@ -365,13 +390,10 @@ def pull_nonlinear(
     """
     row, column = corner[0], corner[1]
     h, w = total.shape
+    # 1 / (1 + (u / u_th)^2), c dt / h and g at the field from which the step below was made
     response = np.empty((h, 3, w), total.dtype)
-    q, laplacian, change, buffer = (
-        np.empty(w, total.dtype),
-        np.empty(w, total.dtype),
-        np.empty(w, total.dtype),
-        np.empty(w, total.dtype),
-    )
+    rows = np.empty((5, w), total.dtype)
+    q, laplacian, change, next_multiplier, spread = rows[0], rows[1], rows[2], rows[3], rows[4]
     for i in range(h):
         u = boxes[last - first, i + 1, 1 : 1 + w]
         local_response(courant[i], density[i], damping[i], constants, u, response[i, 0], response[i, 1], response[i, 2])
@@ -391,35 +413,20 @@ def pull_nonlinear(
                 total[i, j] += (value + value) * sources[k, n] / courant[i, j]
         advance(linear, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
         for i in range(h):
-            above, u, below = now[i], now[i + 1], now[i + 2]
-            for j in range(w):
-                laplacian[j] = (above[j + 1] + below[j + 1]) + (u[j] + u[j + 2]) - ((u[j + 1] + u[j + 1]) + (u[j + 1] + u[j + 1]))
-            for j in range(w):
-                change[j] = after[i + 1, j + 1] - before[i + 1, j + 1]
-            for j in range(w):
-                q[j] = response[i, 2, j] * multiplier[i, j]
-            u = u[1 : 1 + w]
-            nonlinear_total_row(density[i], constants, q, laplacian, change, u, response[i], total[i], dense[i])
-            nonlinear_adjoint_row(
-                density[i],
-                constants,
-                q,
-                laplacian,
-                change,
-                u,
-                response[i],
-                v[row + i, column : column + w + 2],
-                v[row + i + 1, column : column + w + 2],
-                v[row + i + 2, column : column + w + 2],
-                carried[i],
-                multiplier[i],
-                buffer,
-            )
-            u = before[i + 1, 1 : 1 + w]
-            local_response(courant[i], density[i], damping[i], constants, u, response[i, 0], response[i, 1], response[i, 2])
-            for j in range(w):
-                v_before[row + i + 1, column + j + 1] = (
-                    response[i, 1, j] * response[i, 1, j] * response[i, 2, j] * multiplier[i, j]
-                )
+            saturation, speed, gain = response[i, 0], response[i, 1], response[i, 2]
+            u, u_before = now[i + 1, 1 : 1 + w], before[i + 1, 1 : 1 + w]
+            laplacian_row(now[i], now[i + 1], now[i + 2], laplacian)
+            difference_row(after[i + 1, 1 : 1 + w], u_before, change)
+            product_row(gain, multiplier[i], q)
+            add_speed_row(q, laplacian, speed, total[i])
+            add_density_row(q, laplacian, change, u, saturation, speed, constants, dense[i])
+            local_slope_row(density[i], laplacian, change, u, saturation, speed, constants, next_multiplier)
+            add_local_row(carried[i], q, next_multiplier)
+            carry_row(multiplier[i], q, carried[i])
+            end = column + w + 2
+            laplacian_row(v[row + i, column:end], v[row + i + 1, column:end], v[row + i + 2, column:end], spread)
+            add_row(next_multiplier, spread, multiplier[i])
+            local_response(courant[i], density[i], damping[i], constants, u_before, saturation, speed, gain)
+            driven_row(speed, gain, multiplier[i], v_before[row + i + 1, column + 1 : column + 1 + w])
         if n > 0:
             drive_nonlinear_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1, row, column, response, multiplier)

@@ -20,7 +20,7 @@ LINEAR, LOSSY, NONLINEAR = 0, 1, 2
 OPEN, GRADED, CPML = 0, 1, 2
 FINE, TOO_FAST, NOT_FINITE = 0, 1, 2
 
-BLOCK = 16
+BLOCK = 32
 """Rows that are updated before their strips are put right: few enough to stay in a core's own cache."""
 
 
@@ -144,27 +144,36 @@ def match_columns(
     first_row: int,
     last_row: int,
     first: int,
+    across: Array,
 ) -> None:
     """Add C X_x to rows of a left or right strip that begins at column `first`, after its memory variables have moved on.
 
-    Unsigned indices: with signed ones each access asks first whether to count from the end, and the loops are not vectorised.
-    Many rows for each of the three sweeps: what was just written by one vector store cannot be read at once by one that is
-    shifted against it, and a call with so many arrays costs as much as two rows.
+    A strip is too narrow for loops along its rows. So a block of it is turned into `across`, where columns lie along memory as
+    they do in psi and zeta, and X is turned back. Unsigned indices: with signed ones each access asks first whether to count from
+    the end, and the loops are not vectorised.
     """
-    one, two, start, length = np.uint64(1), np.uint64(2), np.uint64(first), np.uint64(zeta.shape[2])
-    for i in range(first_row, last_row):
-        for k in range(length + one):
-            step = now[i + 1, start + k + one] - now[i + 1, start + k]
-            psi[side, i, k] = half_decay[side, k] * psi[side, i, k] + half_gain[side, k] * step
-    for i in range(first_row, last_row):
+    one, two, start, length = np.uint64(1), np.uint64(2), np.uint64(first), np.uint64(zeta.shape[1])
+    s, begin, count = np.uint64(side), np.uint64(first_row), np.uint64(last_row - first_row)
+    total = length + two  # rows of `across` from here on hold X
+    for i in range(count):
+        for k in range(length + two):
+            across[k, i] = now[begin + i + one, start + k]
+    for k in range(length + one):
+        q, a = half_decay[s, k], half_gain[s, k]
+        for i in range(count):
+            psi[s, k, begin + i] = q * psi[s, k, begin + i] + a * (across[k + one, i] - across[k, i])
+    for k in range(length):
+        q, a = node_decay[s, k], node_gain[s, k]
+        for i in range(count):
+            u = across[k + one, i]
+            spread = psi[s, k + one, begin + i] - psi[s, k, begin + i]
+            bend = (across[k, i] + across[k + two, i]) - (u + u) + spread
+            stretched = q * zeta[s, k, begin + i] + a * bend
+            zeta[s, k, begin + i] = stretched
+            across[total + k, i] = spread + stretched
+    for i in range(count):
         for k in range(length):
-            u = now[i + 1, start + k + one]
-            bend = (now[i + 1, start + k] + now[i + 1, start + k + two]) - (u + u) + (psi[side, i, k + one] - psi[side, i, k])
-            zeta[side, i, k] = node_decay[side, k] * zeta[side, i, k] + node_gain[side, k] * bend
-    for i in range(first_row, last_row):
-        for k in range(length):
-            stretch = (psi[side, i, k + one] - psi[side, i, k]) + zeta[side, i, k]
-            out[i + 1, start + k + one] += ratio[i, start + k] * stretch
+            out[begin + i + one, start + k + one] += ratio[begin + i, start + k] * across[total + k, i]
 
 
 @kernel
@@ -237,7 +246,7 @@ def advance(
         u^(n-1), overwritten with u^(n+1); u^n.
     psi_rows, zeta_rows : ndarray, shape (2, cells + 1, columns) and (2, cells, columns)
         Memory of the top and bottom strips of a ``CPML``.
-    psi_columns, zeta_columns : ndarray, shape (2, rows, cells + 1) and (2, rows, cells)
+    psi_columns, zeta_columns : ndarray, shape (2, cells + 1, rows) and (2, cells, rows)
         Memory of its left and right strips.
     spare : ndarray, shape (2, cells)
         Room for what a ``GRADED`` absorber's strips held before.
@@ -246,6 +255,7 @@ def advance(
     ratio, sides, medium, absorber = c.ratio, c.sides, c.medium, c.absorber
     rows, columns = ratio.shape
     cells = spare.shape[1]
+    across = np.empty((2 * cells + 2 if absorber == CPML else 0, BLOCK), out.dtype)
     bad = 0
     for first_row in range(0, rows, BLOCK):
         last_row = min(first_row + BLOCK, rows)
@@ -294,6 +304,7 @@ def advance(
                     first_row,
                     last_row,
                     side * (columns - cells),
+                    across,
                 )
         for i in range(first_row, last_row):
             strip, k = strip_row(sides, rows, cells, i)

@@ -10,7 +10,7 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.simulators import metasurface
 from inmaterio.simulators.capabilities import Add, Write
-from inmaterio.simulators.coupled_dipoles import interaction_matrix, inverse_polarisability
+from inmaterio.simulators.coupled_dipoles import SPEED_OF_LIGHT, interaction_matrix, inverse_polarisability
 from inmaterio.simulators.metasurface import Metasurface
 from inmaterio.simulators.reverberant_room import Room, furnish
 
@@ -34,6 +34,24 @@ def measure(one: Metasurface, inputs: np.ndarray, key: Key = KEY) -> np.ndarray:
 def write(one: Metasurface, values: np.ndarray, kind: Any = Write) -> None:
     with one.ledger.phase("initialise"):
         one.program({"resonance": kind(values)}, key=KEY)
+
+
+@pytest.mark.parametrize(("elements", "antennas", "obstacles"), [(1, 2, 0), (20, 8, 8), (90, 40, 30)])
+def test_room_holds_everything_with_space_between(elements: int, antennas: int, obstacles: int) -> None:
+    dipoles = furnish(Room(obstacles=obstacles), elements, antennas)
+    wavelength = SPEED_OF_LIGHT / 2.5e9
+    places = dipoles.positions_m / wavelength
+    inside = elements + antennas + obstacles
+    distance = np.hypot(*np.moveaxis(places[:, None] - places[None], -1, 0)) + 9.0 * np.eye(len(places))
+    wall = places[inside:]
+    assert distance[elements:inside, :inside].min() >= 0.4
+    assert distance[:elements, :elements].min() >= 0.3
+    assert distance[inside:].min() >= 0.2
+    assert (places[:inside] > wall.min(axis=0)).all() and (places[:inside] < wall.max(axis=0)).all()
+    # two wires are neighbours of each: the fence is closed and even
+    np.testing.assert_allclose(np.sort(distance[inside:, inside:], axis=1)[:, :2], distance[inside:].min(), atol=0.06)
+    for kind, strength in ((slice(0, elements), 0.3), (slice(elements, elements + antennas), 0.5), (slice(inside, None), 2.0)):
+        np.testing.assert_allclose(dipoles.strength_m_per_s[kind] / SPEED_OF_LIGHT, strength)
 
 
 @pytest.mark.parametrize("detector", ["amplitude", "intensity"])

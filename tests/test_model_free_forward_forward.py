@@ -256,6 +256,7 @@ def test_loss_on_digits_falls_from_ln_2_below_015_in_40_epochs(ablation: str) ->
     state, losses = train(substrate, rule, initial, data.batches(40, 100), 0.01)
     assert abs(losses[0] - np.log(2)) < 0.03
     assert np.mean(losses[-10:]) < 0.15
+    print("ACC", ablation, data.right(substrate, rule, state)/360, losses[0], np.mean(losses[-10:]))
     assert data.right(substrate, rule, state) > 0.9 * 360
 
 

@@ -1,5 +1,6 @@
 """Simultaneous perturbation: orders of its error, its variance, its noise, its passes."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ from ready_network import (
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
-from inmaterio.learning_rules import simultaneous_perturbation
+from inmaterio.learning_rules import (
+    in_situ_adjoint,
+    multiplexed_gradient_descent,
+    node_perturbation,
+    physics_aware_training,
+    simultaneous_perturbation,
+)
 from inmaterio.learning_rules.perturbations import (
     check_loss,
     counted_losses,
@@ -180,3 +187,19 @@ def test_losses_of_samples_have_the_mean_that_others_minimise(port: Port, loss: 
     assert sample_losses(loss, outputs, targets, port).mean() == pytest.approx(float(mean), rel=1e-12)
     if port.high == np.inf:
         assert np.isfinite(sample_losses(loss, 1000 * outputs, targets, port)).all()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        simultaneous_perturbation,
+        node_perturbation,
+        multiplexed_gradient_descent,
+        physics_aware_training,
+        in_situ_adjoint,
+    ],
+)
+def test_defaults_that_are_shown_are_those_of_build(rule: Any) -> None:
+    given = {name: one.default for name, one in inspect.signature(rule.build).parameters.items() if name != "substrate"}
+    assert {name: value for name, value in rule.DEFAULTS.items() if name != "rates"} == given
+    assert rule.DEFAULTS["rates"] > 0

@@ -1,0 +1,121 @@
+"""The command `inmaterio disturb`."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.command_line import Jobs, Json, app, print_json, progress_bar
+from inmaterio.experiments.command_line_compare import assigned
+from inmaterio.experiments.interruption import stoppable
+
+
+def rate_factors(texts: Sequence[str]) -> dict[str, float]:
+    """Factors by rule, under ``""`` for all, from texts such as ``2`` and ``RULE=0.5``.
+
+    Raises
+    ------
+    InputError
+        When a text is not of that form.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        try:
+            if equals and not name:
+                raise ValueError
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(f"--rate-factor is {text!r}; expected a number, or RULE=NUMBER") from None
+    return found
+
+
+@app.command("disturb")
+def disturb_command(
+    data: Annotated[
+        str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER, of WAV recordings wav:FOLDER.")
+    ] = "digits",
+    substrate: Annotated[
+        list[str] | None,
+        typer.Option(help="Substrates, by name or FILE.py:NAME, NAME being in the file's PRESETS.  [default: cavity]"),
+    ] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="Rules, by name or FILE.py:NAME.  [default: all that are legal on the substrate]")
+    ] = None,
+    kind: Annotated[str, typer.Option(help="'knock' (once) or 'drift' (a step between any two epochs that follow).")] = "knock",
+    size: Annotated[float, typer.Option(help="Relative size of the change.")] = 0.3,
+    epoch: Annotated[int, typer.Option(help="After which epoch.")] = 8,
+    epochs: Annotated[int, typer.Option(help="Epochs in all.")] = 16,
+    seeds: Annotated[int, typer.Option(help="Seeds; seed s runs on chip s.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for runs, disturbance.json and report.html.")] = Path("disturbance"),
+    hidden: Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers; 0 for none.  [default: 64]")] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 20,
+    train_limit: Annotated[int | None, typer.Option(help="Use no more than so many rows for training and validation.")] = None,
+    optimiser: Annotated[str, typer.Option(help="'sgd', 'adam', ...: of every rule.")] = "adam",
+    rate_factor: Annotated[
+        list[str] | None,
+        typer.Option(help="What rates are multiplied by: a number, or RULE=NUMBER.  [default: tuned where it is kept, else 1]"),
+    ] = None,
+    refresh_every: Annotated[
+        int | None, typer.Option(help="Updates after which a twin is fitted again.  [default: those of an epoch]")
+    ] = None,
+    hyper: Annotated[
+        list[str] | None, typer.Option(help="RULE.NAME=VALUE, a hyperparameter of a rule; VALUE as in TOML.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="SUBSTRATE.NAME=VALUE, an option of a substrate; VALUE as in TOML.")
+    ] = None,
+    tuned: Annotated[Path | None, typer.Option(help="Folder of tuned settings; the package's by default.")] = None,
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """The physics is knocked, or drifts, in mid-training: which rules recover, with and without a model of it?
+
+    Example: `inmaterio disturb --data digits --substrate cavity --size 0.3 --epoch 8 --epochs 16 --train-limit 1000`
+    """
+    from inmaterio.experiments.disturbance import study_disturbance
+    from inmaterio.experiments.disturbance_report import disturbance_tables, notes_of, write_disturbance_report
+    from inmaterio.experiments.tuning import FOLDER
+
+    def kept() -> bool:
+        return any(out.glob("**/checkpoint.npz")) or any(out.glob("**/run.nc"))
+
+    with stoppable(kept), progress_bar() as move:
+        found = study_disturbance(
+            data,
+            substrate or ["cavity"],
+            rule or (),
+            out=out,
+            kind=kind,
+            size=size,
+            epoch=epoch,
+            epochs=epochs,
+            seeds=seeds,
+            hidden=() if hidden == [0] else tuple(hidden or (64,)),
+            batch_size=batch_size,
+            train_limit=train_limit,
+            optimiser=optimiser,
+            rate_factors=rate_factors(rate_factor or ()),
+            refresh_every=refresh_every,
+            hyper=assigned(hyper or (), "--hyper", "RULE"),
+            options=assigned(option or (), "--option", "SUBSTRATE"),
+            jobs=jobs,
+            tuned_folder=FOLDER if tuned is None else tuned,
+            command=f"inmaterio {shlex.join(sys.argv[1:])}",
+            progress=move,
+        )
+    page = write_disturbance_report(out)
+    console = Console(stderr=as_json)
+    for table in disturbance_tables(found.rows, width=console.width):
+        console.print(table)
+        console.print()
+    for note in notes_of(found.document):
+        console.print(note, markup=False, highlight=False)
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print_json(found.rows)
