@@ -163,10 +163,11 @@ def plan_rows(
                 plans.append(Plan(TWIN_DEPLOYED, substrate, True, configured(BASELINE[0], substrate, **training)))
             else:
                 notes.append(f"control {TWIN_DEPLOYED} left out on {substrate}: {pair.reason}")
-        if not base.substrate.hidden and "ReadLayers" not in sample(substrate).capabilities:
+        offers = sample(substrate).capabilities
+        if not base.substrate.hidden and not offers & {"ReadLayers"} and "ReadStates" in offers:
             notes.append(f"control {READOUT_ONLY} left out on {substrate}: there is no hidden layer")
-        elif "ReadStates" not in sample(substrate).capabilities:
-            notes.append(f"control {READOUT_ONLY} left out on {substrate}: {substrate} lacks capability ReadStates")
+        elif not offers & {"ReadStates", "Forward"}:
+            notes.append(f"control {READOUT_ONLY} left out on {substrate}: {substrate} lacks capability ReadStates and Forward")
         else:
             control = configured(
                 DELTA_RULE,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +154,7 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
           (1000), and which classes (all);
         - ``vowels-synthetic?rate=8000&samples=800&vowels=ae,iy&repetitions=2``: as above, of the vowels of `formants.VOWELS`, and
           how often each speaker says each (1);
+        - for either, ``bands=40``: levels in so many bands of frequency in place of the waveform;
         - ``parity-3?rows=600&noise=0.1&reference=1``: rows, a multiple of 8; standard deviation of the noise; whether a
           constant 1 stands as a fourth input (0: it does not).
     cache : Path, optional
@@ -271,7 +272,7 @@ def _load_wav(text: str, cache: Path | None) -> Dataset:
         place = Path(folder).expanduser()
     except RuntimeError as error:
         raise InputError(f"data set wav:{folder}: {error}") from error
-    chosen = _options("wav:FOLDER", options, ("rate", "samples", "classes"))
+    chosen = _options("wav:FOLDER", options, ("rate", "samples", "classes", "bands"))
     rate, samples = _whole(chosen, "rate", 10_000), _whole(chosen, "samples", 1000)
     classes = chosen["classes"].split(",") if "classes" in chosen else None
     found = read_wav_folder(place, rate_hz=rate, samples=samples, classes=classes)
@@ -279,14 +280,12 @@ def _load_wav(text: str, cache: Path | None) -> Dataset:
         log.warning("wav:%s: %s", folder, note)
     return Dataset(
         name=f"wav:{text}",
-        inputs=found.waves,
         task="classification",
         labels=found.labels,
         classes=len(found.class_names),
         target_names=found.class_names,
-        feature_unit=f"sound pressure of unit energy, samples at {rate} Hz",
         groups=found.speakers,
-        kind="waveform",
+        **_sounds(found.waves, rate, chosen),
         notes=found.notes,
     )
 
@@ -294,7 +293,7 @@ def _load_wav(text: str, cache: Path | None) -> Dataset:
 def _load_synthetic_vowels(text: str, cache: Path | None) -> Dataset:
     from inmaterio.experiments.speech import DEFAULT_VOWELS, synthetic_vowels
 
-    chosen = _options(SYNTHETIC, text, ("rate", "samples", "vowels", "repetitions"))
+    chosen = _options(SYNTHETIC, text, ("rate", "samples", "vowels", "repetitions", "bands"))
     rate = _whole(chosen, "rate", 10_000)
     found = synthetic_vowels(
         vowels=chosen["vowels"].split(",") if "vowels" in chosen else DEFAULT_VOWELS,
@@ -304,19 +303,29 @@ def _load_synthetic_vowels(text: str, cache: Path | None) -> Dataset:
     )
     return Dataset(
         name=f"{SYNTHETIC}?{text}" if text else SYNTHETIC,
-        inputs=found.waves,
         task="classification",
         labels=found.labels,
         classes=len(found.vowels),
         target_names=found.vowels,
-        feature_unit=f"sound pressure of unit energy, samples at {rate} Hz",
         groups=found.speakers,
-        kind="waveform",
+        **_sounds(found.waves, rate, chosen),
         notes=(
             "semi-synthetic: sounds made by source and filter for made-up speakers, from the means and spreads of the formants "
             "that Peterson and Barney (1952) measured; no recording of a voice",
         ),
     )
+
+
+def _sounds(waves: NDArray[np.float64], rate: int, chosen: Mapping[str, str]) -> dict[str, Any]:
+    """Inputs of a set of sounds: the waveform, or with the option ``bands`` the levels in so many bands."""
+    if "bands" not in chosen:
+        unit = f"sound pressure of unit energy, samples at {rate} Hz"
+        return {"inputs": waves, "feature_unit": unit, "kind": "waveform"}
+    from inmaterio.experiments.band_levels import band_levels
+
+    bands = _whole(chosen, "bands", 40)
+    unit = f"level in a band of {rate / 2 / bands:g} Hz, decades of the whole power"
+    return {"inputs": band_levels(waves, bands), "feature_unit": unit, "kind": "features"}
 
 
 def _load_peterson_barney(_: str, cache: Path | None) -> Dataset:

@@ -86,7 +86,9 @@ def differences_svg(
         axis.yaxis.set_visible(False)
         axis.spines["left"].set_visible(False)
         axis.xaxis.set_major_locator(MaxNLocator(6, symmetric=True, steps=[1, 2, 5, 10]))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:+.3g}".replace("-", "−") if value else "0"))
+        axis.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{scale * value:+.3g}".replace("-", "−") if value else "0")
+        )
         axis.set_xlabel(x_label)
         figure.subplots_adjust(left=0.04, right=0.96, bottom=44.0 / height, top=1.0 - above / height)
         return figure_svg(figure, name, title)

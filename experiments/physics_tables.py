@@ -15,9 +15,7 @@ def difference_key(words: str) -> str:
     return f"difference_{words.replace(' ', '_')}"
 
 
-ABLATED = tuple(
-    (difference_key(words), name) for words, name in zip(ABLATIONS, ("no physics", "linear physics"), strict=True)
-)
+ABLATED = tuple((difference_key(words), name) for words, name in zip(ABLATIONS, ("no physics", "linear physics"), strict=True))
 """Keys of the paired differences in a row, and what they are against."""
 
 

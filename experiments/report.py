@@ -14,6 +14,7 @@ from inmaterio.experiments.configuration import to_toml
 from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY
 from inmaterio.experiments.digital_inference import INT8_NOTE
 from inmaterio.experiments.energy import NOT_MODELLED
+from inmaterio.experiments.left_out import split_notes
 from inmaterio.experiments.metrics import DECIDING_PAIRS
 from inmaterio.experiments.report_entries import Entry, compare_runs, entries_of, find_baseline, find_readout
 from inmaterio.experiments.report_figures import (
@@ -26,7 +27,6 @@ from inmaterio.experiments.report_figures import (
     tornado_panel,
 )
 from inmaterio.experiments.report_inputs import Comparison, read_comparison, read_record
-from inmaterio.experiments.left_out import split_notes
 from inmaterio.experiments.report_physics import ablated, by_block, first_of_block, physics_context, shown, work_context
 from inmaterio.experiments.report_tables import (
     chance_levels,
@@ -141,7 +141,7 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
         "title": title,
         "single": single,
         "quick": quick_note(settings),
-        "lead": _lead(entries, settings, single, bool(ablated(everything))),
+        "lead": _lead(everything, settings, single),
         "data_notes": data_notes(everything),
         "findings": findings(entries),
         "headlines": headlines(entries),
@@ -150,7 +150,8 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
             results_group(group, entries, layers) | {"block": title} for title, group in zip(block_titles, ordered, strict=True)
         ],
         "ablated": [
-            results_group(group, entries, layers) | {"block": ""} for _, group in by_block(_grouped(ablated(everything)), everything)
+            results_group(group, entries, layers) | {"block": ""}
+            for _, group in by_block(_grouped(ablated(everything)), everything)
         ],
         "physics": physics_context(everything, settings),
         "work": work_context(everything, settings),
@@ -242,12 +243,13 @@ def pairing_note(entries: Sequence[Entry]) -> str:
     return f"{text}{few} Several splits (--splits) cover both where test rows differ from split to split."
 
 
-def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool, ablations: bool) -> str:
+def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool) -> str:
+    runs, ablations = sum(len(entry.runs) for entry in entries), bool(ablated(entries))
+    entries = shown(entries)
     rules = list(dict.fromkeys(entry.row.rule for entry in entries if not entry.row.control and not entry.baseline))
     controls = list(dict.fromkeys(entry.row.rule for entry in entries if entry.row.control or entry.baseline))
     substrates = list(dict.fromkeys(entry.row.substrate for entry in entries if not entry.baseline))
     data = list(dict.fromkeys(entry.row.data for entry in entries))
-    runs = sum(len(entry.runs) for entry in entries)
     places = _listed(substrates or [entries[0].row.substrate])
     count = f"{runs} run{'s' if runs > 1 else ''}"
     text = f"Trained by {_listed(rules or controls)}: {places}, with the data {_listed(data)}, in {count}."

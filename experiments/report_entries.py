@@ -247,6 +247,8 @@ def _row_of(runs: Sequence[RunRecord]) -> Row:
         chance_error=runs[0].chance_error,
         runs=tuple(run.shown for run in runs),
         extra={"evaluated_on": runs[0].evaluated_on},
+        trained_digital=runs[0].trained_digital,
+        trained_physical=runs[0].trained_physical,
     )
 
 

@@ -60,6 +60,8 @@ class RunRecord:
         Rows behind `test_error`; None where the data are not at hand to count them.
     data_notes : str
         What a reader of results has to know of the data; empty where there is nothing.
+    trained_digital, trained_physical : int, optional
+        Trained parameters; None where the run does not say.
     """
 
     folder: Path
@@ -80,6 +82,8 @@ class RunRecord:
     shapes: Mapping[str, tuple[int, ...]]
     evaluated_rows: int | None
     data_notes: str = ""
+    trained_digital: int | None = None
+    trained_physical: int | None = None
 
     @property
     def place(self) -> tuple[int, int]:
@@ -191,6 +195,8 @@ def read_record(folder: Path, beside: Path | None = None) -> RunRecord:
             shapes=shapes,
             evaluated_rows=_evaluated_rows(config.data, config.training.evaluate_on),
             data_notes=str(attributes.get("data_notes", "")),
+            trained_digital=int(attributes["trained_digital"]) if "trained_digital" in attributes else None,
+            trained_physical=int(attributes["trained_physical"]) if "trained_physical" in attributes else None,
         )
     except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()

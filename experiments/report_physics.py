@@ -36,23 +36,28 @@ class Held:
     against: Versus
 
 
-def shown(entries: Sequence[Entry]) -> list[Entry]:
-    """Entries of the main tables and figures: all but those whose physics is replaced."""
-    return [entry for entry in entries if entry.row.ablation is None]
-
-
 def ablated(entries: Sequence[Entry]) -> list[Entry]:
-    """The others."""
-    return [entry for entry in entries if entry.row.ablation is not None]
+    """Entries whose physics is replaced and that are held against the rule with physics."""
+    return [other for _, _, other in _pairs(entries)]
+
+
+def shown(entries: Sequence[Entry]) -> list[Entry]:
+    """The others: those of the main tables and figures."""
+    hidden = ablated(entries)
+    return [entry for entry in entries if entry not in hidden]
 
 
 def held_entries(entries: Sequence[Entry]) -> list[Held]:
     """Each rule beside each of its ablations."""
+    return [Held(entry, words, other, versus(entry, other)) for entry, words, other in _pairs(entries)]
+
+
+def _pairs(entries: Sequence[Entry]) -> list[tuple[Entry, str, Entry]]:
     found = []
     for entry in entries:
         if not entry.row.control:
             others = ((words, find_ablation(entry, entries, words)) for words in ABLATIONS)
-            found += [Held(entry, words, other, versus(entry, other)) for words, other in others if other is not None]
+            found += [(entry, words, other) for words, other in others if other is not None]
     return found
 
 
@@ -93,9 +98,15 @@ def physics_context(entries: Sequence[Entry], settings: Mapping[str, Any]) -> di
         places = [place for place in substrates if block_of(place[2], entries) == title]
         if places:
             sections = [_substrate(held, place, f"p{substrates.index(place)}") for place in places]
-            blocks.append({"title": title, "counts": count_sentences(entries, [place[2] for place in places]), "sections": sections})
+            blocks.append(
+                {"title": title, "counts": count_sentences(entries, [place[2] for place in places]), "sections": sections}
+            )
     stood = [
-        {"rule": one.entry.label, "substrate": one.entry.row.substrate, difference_key(one.words): {"standing": one.against.standing}}
+        {
+            "rule": one.entry.label,
+            "substrate": one.entry.row.substrate,
+            difference_key(one.words): {"standing": one.against.standing},
+        }
         for one in held
         if one.against.error is not None
     ]
@@ -190,7 +201,11 @@ def count_sentences(entries: Sequence[Entry], substrates: Sequence[str]) -> list
     sentences = []
     if numbers:
         several = len(substrates) > 1
-        said = f"Parameters that are trained, equal on all {len(substrates)} substrates" if several else "Parameters that are trained"
+        said = (
+            f"Parameters that are trained, equal on all {len(substrates)} substrates"
+            if several
+            else "Parameters that are trained"
+        )
         sentences.append(f"{said}: {'; '.join(numbers)}.")
     if differing:
         sentences.append(f"Parameters that are trained, not equal on all {len(substrates)} substrates: {'; '.join(differing)}.")
@@ -213,7 +228,8 @@ def _beside(rules: Sequence[Entry], own: Sequence[Entry], words: str) -> str:
         low, high = min(found), max(found)
         text = _gap(low) if low == high else f"{_gap(low)} to {_gap(high)}"
         texts.setdefault(text, []).append(label)
-    return f"{words.capitalize()}: {'; '.join(f'{text} ({", ".join(labels)})' for text, labels in texts.items())}."
+    said = [f"{text} ({', '.join(labels)})" for text, labels in texts.items()]
+    return f"{words.capitalize()}: {'; '.join(said)}."
 
 
 def _gap(value: int) -> str:

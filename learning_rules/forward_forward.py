@@ -4,9 +4,9 @@ A label is driven in beside the data, once the right one (positive), once a wron
 units, a what enters it as measured,
 
     h = max(y, 0)                     G = sum h^2                 goodness
-    p = sigmoid((G - n threshold) / T)                            probability that the data are positive
+    p = sigmoid((G / n - threshold) / T)                          probability that the data are positive
     C = (-log p+ - log(1 - p-)) / 2
-    dC/dy+ = -(1 - p+) h / T          dC/dy- = p- h / T
+    dC/dy+ = -(1 - p+) h / (n T)      dC/dy- = p- h / (n T)
     g_W = mean dC/dy+ (x) a+  +  mean dC/dy- (x) a-
 
 for every map on its own; G is normalised away before the next layer by the substrate. Peer normalisation adds lambda (m_j -
@@ -59,7 +59,7 @@ REQUIRES: Mapping[str, Requirement] = {"substrate": requires("ReadLayers", "Inje
 DEFAULTS: Mapping[str, Any] = {
     "rates": 0.01,
     "threshold": 1.0,
-    "temperature": 10.0,
+    "temperature": 0.1,
     "label_amplitude": 1.0,
     "head": True,
     "negatives": "hard",
@@ -84,7 +84,7 @@ class Settings:
     threshold : float
         Goodness per unit between positive and negative data, > 0.
     temperature : float
-        T, > 0.
+        T, > 0, in goodness per unit; 1 / n is the width of the original.
     label_amplitude : float
         Drive of a label, in (0, 1] of full drive.
     head : bool
@@ -129,7 +129,7 @@ def build(
     *,
     substrate: Any,
     threshold: float = 1.0,
-    temperature: float = 10.0,
+    temperature: float = 0.1,
     label_amplitude: float = 1.0,
     head: bool = True,
     negatives: str = "hard",
@@ -237,7 +237,8 @@ def local_update(
     """
     right, wrong = (activity_of(one.outputs) for one in (positive, negative))
     right_sum, wrong_sum = (right**2).sum(axis=1), (wrong**2).sum(axis=1)
-    edge, temperature = settings.threshold * right.shape[1], settings.temperature
+    units = right.shape[1]
+    edge, temperature = units * settings.threshold, units * settings.temperature
     above, below = (right_sum - edge) / temperature, (edge - wrong_sum) / temperature
     push = -2.0 / temperature * expit(-above)[:, None] * right
     pull = 2.0 / temperature * expit(-below)[:, None] * wrong

@@ -7,6 +7,8 @@
 
     o = W z + b,   z = gain (s - mean)
 
+Of a substrate that offers no more than ``Forward`` the features are its outputs.
+
 What a comparison has to beat: the nonlinear features that an untrained network gives for nothing. Only the map learns, and
 nothing flows back from it into the network.
 """
@@ -45,23 +47,30 @@ class DigitalReadout(AbstractSubstrate):
     Parameters
     ----------
     physical : Substrate
-        With the capability ``ReadStates``. Program its first values before `calibrate`; here it is only driven and read.
+        With the capability ``ReadStates`` or ``Forward``. Program its first values before `calibrate`; here it is only driven
+        and read.
 
     Raises
     ------
     InputError
-        When it lacks ``ReadStates``, or has not one coupling to its outputs, which says how wide the layer before is.
+        When it lacks both, or its states can be read and it has not one coupling to its outputs, which says how wide the layer
+        before is.
     """
 
     def __init__(self, physical: Substrate) -> None:
-        if "ReadStates" not in physical.capabilities:
-            raise InputError("substrate lacks capability ReadStates; expected one whose hidden states can be read")
-        couplings = [one for one in physical.parameters.values() if one.readout and len(one.shape) == 2]
-        if len(couplings) != 1:
-            raise InputError(
-                f"substrate has {len(couplings)} couplings to its outputs; expected 1, which says how wide they fan in"
-            )
-        (outputs, width), layer = couplings[0].shape, couplings[0].layer
+        self._read_states = "ReadStates" in physical.capabilities
+        if self._read_states:
+            couplings = [one for one in physical.parameters.values() if one.readout and len(one.shape) == 2]
+            if len(couplings) != 1:
+                raise InputError(
+                    f"substrate has {len(couplings)} couplings to its outputs; expected 1, which says how wide they fan in"
+                )
+            (outputs, width), layer = couplings[0].shape, couplings[0].layer
+        elif "Forward" in physical.capabilities:
+            outputs = width = physical.ports["output"].size
+            layer = 1
+        else:
+            raise InputError("substrate lacks capability ReadStates and Forward; expected one that can be driven and read")
         parameters = {
             WEIGHT: Parameter((outputs, width), layer=layer, readout=True, digital=True),
             BIAS: Parameter((outputs,), layer=layer, readout=True, digital=True),
@@ -218,8 +227,10 @@ class DigitalReadout(AbstractSubstrate):
 
     def _measured(self, inputs: Array, samples: Samples, key: Key) -> tuple[Array, ...]:
         """Hidden layers of one reading of the physical substrate; the inputs where it has none."""
-        measured = self._physical.states(inputs, samples=samples, key=key)
-        hidden = tuple(measured[:-1]) or (np.asarray(inputs),)
+        if self._read_states:
+            hidden = tuple(self._physical.states(inputs, samples=samples, key=key)[:-1]) or (np.asarray(inputs),)
+        else:
+            hidden = (self._physical.forward(inputs, samples=samples, key=key),)
         width = self._parameters[WEIGHT].shape[1]
         if hidden[-1].shape != (len(inputs), width):
             raise InputError(f"last hidden layer reads as shape {hidden[-1].shape}; expected {(len(inputs), width)}")

@@ -46,11 +46,11 @@ def square_update(
     for b in range(batch):
         for sign, (features, outputs) in ((1.0, positive), (-1.0, negative)):
             h = [max(y, 0.0) for y in outputs[b]]
-            belief = 1.0 / (1.0 + math.exp(-(sum(one * one for one in h) - width * threshold) / temperature))
+            belief = 1.0 / (1.0 + math.exp(-(sum(one * one for one in h) / width - threshold) / temperature))
             right = belief if sign > 0 else 1.0 - belief
             loss -= 0.5 * math.log(right) / batch
             for j in range(width):
-                push = -sign * (1.0 - right) * h[j] / temperature
+                push = -sign * (1.0 - right) * h[j] / width / temperature
                 if sign > 0:
                     push += 0.5 * peer * (mean[j] - average)
                 bias[j] += push / batch

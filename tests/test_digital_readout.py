@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doubles.random_medium import RandomMedium
 
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
@@ -282,3 +283,17 @@ def test_a_rule_learns_the_same_through_what_it_is_handed() -> None:
         with substrate.ledger.phase("train"):
             estimates.append(rule.update(rule.init(KEY), batch, KEY).estimates["weight_1"].dense())  # type: ignore[union-attr]
     np.testing.assert_array_equal(*estimates)
+
+
+def test_features_of_what_can_only_be_driven_are_its_outputs() -> None:
+    physical = RandomMedium((6, 4), Key(0))
+    readout = DigitalReadout(physical)
+    ledger = Ledger()
+    readout.attach(ledger, "substrate")
+    x, rows = np.random.default_rng(0).uniform(-1, 1, (50, 6)), np.arange(50)
+    with ledger.phase("initialise"):
+        readout.calibrate(x, rows, Key(1))
+        measured = physical.forward(x, samples=rows, key=Key(2))
+        features, outputs = readout.states(x, samples=rows, key=Key(2))
+    assert features == pytest.approx((measured - measured.mean(axis=0)) / measured.std(axis=0))
+    assert outputs.shape == (50, 4)

@@ -125,7 +125,7 @@ def test_noise_that_all_passes_share_cancels(variant: str) -> None:
     substrate = ready((5, 3), noise=0.1)
     batch, missed = some_batch(substrate), {}
     for shared in (False, True):
-        rule = node_perturbation.build(substrate=substrate, variant=variant, shared_noise=shared)
+        rule = node_perturbation.build(substrate=substrate, size=0.02, variant=variant, shared_noise=shared)
         missed[shared] = np.var([flat(ask(rule, substrate, batch, Key(n)).estimates) for n in range(60)], axis=0).sum()
     assert missed[True] < 0.5 * missed[False]
 
@@ -138,7 +138,7 @@ def test_order_of_rows_is_nothing(order: str) -> None:
 
 def test_it_learns() -> None:
     substrate = ready((4, 6, 3))
-    rule = node_perturbation.build(substrate=substrate)
+    rule = node_perturbation.build(substrate=substrate, size=0.03)
     before, after = descend(rule, substrate, some_batch(substrate, 4), 0.003, 300)
     assert after < 0.3 * before
 
