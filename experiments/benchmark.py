@@ -48,6 +48,11 @@ class Benchmark:
         Samples that one call of `ours` handles.
     tolerances : mapping of str to float
         Largest value allowed of some of the facts. Above it the contenders do different jobs and no ratio is given.
+    absent : mapping of str to str
+        References that cannot be had on this machine, and why.
+    prepare : callable, optional
+        Makes the benchmark that is measured in place of this one: for what should not happen when benchmarks are only listed,
+        such as installing and starting a reference that needs a process of its own.
     """
 
     name: str
@@ -57,6 +62,8 @@ class Benchmark:
     facts: Callable[[], Mapping[str, float]]
     samples: int = 1
     tolerances: Mapping[str, float] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[], "Benchmark"] | None = None
 
 
 @contextmanager
@@ -167,7 +174,7 @@ def measure(
     list of dict
         One row per reference: ``name``, ``ours_s``, ``reference`` (its name), ``reference_s``, ``ratio`` = reference_s /
         ours_s, ``limit_s``, ``of_limit`` = limit_s / ours_s (1 when nothing is left to gain), ``per_sample_ms`` of ours,
-        ``facts``. Times in seconds per call.
+        ``facts``, ``absent`` (references that could not be had, and why). Times in seconds per call.
 
     Raises
     ------
@@ -176,6 +183,8 @@ def measure(
     RuntimeError
         When a fact lies above its tolerance: the timings would compare different answers.
     """
+    if benchmark.prepare is not None:
+        benchmark = benchmark.prepare()
     if not benchmark.references:
         raise InputError(f"benchmark {benchmark.name!r} has no reference; expected at least one")
     check_range("samples", benchmark.samples, low=1)
@@ -204,6 +213,7 @@ def measure(
             "of_limit": limit / ours,
             "per_sample_ms": 1e3 * ours / benchmark.samples,
             "facts": facts,
+            "absent": dict(benchmark.absent),
         }
         for name in benchmark.references
     ]
@@ -328,3 +338,5 @@ def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
         console.print(table)
         for fact, value in own[0]["facts"].items():
             console.print(f"  {fact}: {value:.6g}", highlight=False)
+        for reference, reason in own[0]["absent"].items():
+            console.print(f"  {reference} is not compared: {reason}", highlight=False)

@@ -126,10 +126,13 @@ def plan_rows(
             reasons = [note for note in notes if repr(substrate) in note]
             raise InputError(f"no rule that was asked for can train {substrate!r}: {'; '.join(reasons)}")
 
+    def hidden_of(substrate: str) -> tuple[int, ...]:
+        return base.substrate.hidden if find_substrate(substrate).layered else ()
+
     def configured(rule: str, substrate: str, **training: Any) -> RunConfig:
         return replace(
             base,
-            substrate=SubstrateConfig(substrate, base.substrate.hidden, dict(options.get(substrate, {}))),
+            substrate=SubstrateConfig(substrate, hidden_of(substrate), dict(options.get(substrate, {}))),
             rule=RuleConfig(rule, {**_hyper(rule, loss), **hyper.get(rule, {})}),
             training=replace(base.training, **training),
         )
@@ -164,7 +167,7 @@ def plan_rows(
             else:
                 notes.append(f"control {TWIN_DEPLOYED} left out on {substrate}: {pair.reason}")
         offers = sample(substrate).capabilities
-        if not base.substrate.hidden and not offers & {"ReadLayers"} and "ReadStates" in offers:
+        if not hidden_of(substrate) and not offers & {"ReadLayers"} and "ReadStates" in offers:
             notes.append(f"control {READOUT_ONLY} left out on {substrate}: there is no hidden layer")
         elif not offers & {"ReadStates", "Forward"}:
             notes.append(f"control {READOUT_ONLY} left out on {substrate}: {substrate} lacks capability ReadStates and Forward")

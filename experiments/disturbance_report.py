@@ -47,6 +47,7 @@ def _table(rows: Sequence[Row], narrow: bool) -> Table:
     percent = first["metric"] == "error"
     what = "validation error in %" if percent else f"{first['metric']} on validation rows"
     title = f"{first['data']} on {first['substrate']}: {first['kind']} after epoch {first['epoch']} of {first['epochs']}; {what}"
+    title += f"\ndata: {first['data_notes']}" if first.get("data_notes") else ""
     table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("rule", "model"):
         table.add_column(heading, no_wrap=True)
@@ -136,6 +137,7 @@ def _context(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         )
     return {
         "title": f"A {settings['kind']} in mid-training: which rules recover on {first['data']}",
+        "data_notes": first.get("data_notes", ""),
         "kind": settings["kind"],
         "settings": [(key.replace("_", " "), plain(value)) for key, value in settings.items() if key not in ("command", "notes")],
         "epoch": settings["epoch"],
@@ -169,7 +171,8 @@ def _line(row: Row, percent: bool, folder: Path) -> dict[str, Any]:
         "rule": row["rule"],
         "trained_by": row["trained_by"],
         "fixed": not row["adapts"],
-        "model": row["model"],
+        "model": row["model"].partition(" every ")[0],
+        "again": "".join(row["model"].partition(" every ")[1:]).strip(),
         "errors": [figure_text(row[point], percent) for point in POINTS],
         "left": f"{scale * left['mean']:+.{digits}f}",
         "interval": interval,
@@ -178,7 +181,8 @@ def _line(row: Row, percent: bool, folder: Path) -> dict[str, Any]:
         "verdict": row["verdict"],
         "cosines": " → ".join("–" if one is None else f"{one:.2f}" for one in cosines),
         "passes": short(row["device_passes"]),
-        "rate": f"{row['rate_factor']:g}, {row['rate_origin']}",
+        "rate": f"{row['rate_factor']:g}",
+        "rate_origin": row["rate_origin"],
         "runs": [_shown(run, folder) for run in (*row["runs"], *row["undisturbed_runs"])],
     }
 

@@ -29,6 +29,7 @@ Row = dict[str, Any]
 Floats = NDArray[np.float64]
 
 RECOVERS, DOES_NOT, NOT_TOLD_APART, NO_HARM = "recovers", "does not", "not told apart", "no harm told"
+VERDICTS = (RECOVERS, DOES_NOT, NOT_TOLD_APART, NO_HARM)
 """What is said of a line."""
 
 
@@ -76,6 +77,7 @@ def _row(line: "Line", disturbed: Sequence[Path], undisturbed: Sequence[Path]) -
         "seeds": len(read),
         "metric": str(first.attrs["metric"]),
         "chance_error": float(first.attrs["chance_error"]),
+        "data_notes": str(first.attrs.get("data_notes", "")),
         "validation_rows": evaluated_rows(config),
         "rate_factor": config.training.rate_factor,
         "rate_origin": line.rate_origin,
@@ -171,27 +173,46 @@ def _ends(found: Interval) -> dict[str, Any]:
 
 
 def statements(rows: Sequence[Row]) -> list[str]:
-    """Plain sentences: what the disturbance did, and who recovers, by substrate."""
+    """Plain sentences: what the disturbance did, who recovers, and what fitting a model again is worth."""
+    substrates = list(dict.fromkeys(row["substrate"] for row in rows))
     told: list[str] = []
-    for substrate in dict.fromkeys(row["substrate"] for row in rows):
+    for substrate in substrates:
         own = [row for row in rows if row["substrate"] == substrate]
+        place = f" on {substrate}" if len(substrates) > 1 else ""
         percent = own[0]["metric"] == "error"
         frozen = _frozen(own, substrate)
         if frozen is not None:
             words = f"{error_text(frozen['before']['mean'], percent)} to {error_text(frozen['end']['mean'], percent)}"
-            told.append(f"{substrate}: with nothing adapting, the {own[0]['kind']} takes the error from {words}.")
+            told.append(f"With nothing adapting{place}, the {own[0]['kind']} takes the error from {words}.")
         for kind, chosen in (
-            ("without a model of the physics", [row for row in own if row["model"] == "none" and row["adapts"]]),
-            ("with a model", [row for row in own if row["model"] != "none"]),
+            ("Without a model of the physics", [row for row in own if row["model"] == "none" and row["adapts"]]),
+            ("With a model", [row for row in own if row["model"] != "none"]),
         ):
-            if not chosen:
-                continue
-            parts = []
-            for verdict in (RECOVERS, DOES_NOT, NOT_TOLD_APART, NO_HARM):
-                names = [f"{row['rule']} ({share_text(row)})" for row in chosen if row["verdict"] == verdict]
-                if names:
-                    parts.append(f"{verdict}: {', '.join(names)}")
-            told.append(f"{substrate}, {kind}: {'; '.join(parts)}.")
+            groups = [(verdict, [row for row in chosen if row["verdict"] == verdict]) for verdict in VERDICTS]
+            parts = [f"{verdict}: {', '.join(_named(one) for one in some)}" for verdict, some in groups if some]
+            if parts:
+                told.append(f"{kind}{place} – {'; '.join(parts)}.")
+        told += [f"{sentence[:-1]}{place}." for sentence in _fitted_again(own, percent)]
+    return told
+
+
+def _named(row: Row) -> str:
+    return f"{row['rule']} ({share_text(row)})"
+
+
+def _fitted_again(rows: Sequence[Row], percent: bool) -> list[str]:
+    """What it is worth to fit a twin again: paired differences of the errors at the end."""
+    told = []
+    for again in rows:
+        once = next((row for row in rows if row["rule"] == again["rule"].replace("fitted again", "fitted once")), None)
+        if once is None or once is again:
+            continue
+        resolution = 1.0 / again["validation_rows"] if percent and again["validation_rows"] else 0.0
+        found = paired_difference(again["end"]["values"], once["end"]["values"], resolution=resolution)
+        scale, unit = (100.0, " points") if percent else (1.0, "")
+        ends = "" if found.low is None or found.high is None else f" [{scale * found.low:+.2g}, {scale * found.high:+.2g}]"
+        figure = f"{scale * found.estimate:+.2g}{unit}{ends}"
+        told.append(f"{again['trained_by']}, fitted again against fitted once, at the end: {figure}, {found.standing()}.")
     return told
 
 

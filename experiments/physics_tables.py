@@ -59,12 +59,13 @@ def work_table(rows: Sequence[Mapping[str, Any]], *, batch_size: int | None = No
     """Trained parameters, and device passes, conversions and multiply-accumulates in the host, per update and per inference."""
     update = "update" if batch_size is None else f"update of {batch_size} rows"
     table = Table(
-        title=f"what it takes: passes, conversions, MACs in the host, per {update} and per sample inferred",
+        title=f"what it takes, per {update} and per sample inferred (MACs: in the host)",
         box=None,
         padding=(0, 1, 0, 0),
     )
     table.add_column("rule", overflow="fold")
-    for heading in ("parameters", "passes", "conv.", "MACs", "passes", "conv.", "MACs"):
+    counts = [f"{name}\n{part}" for part in ("update", "sample") for name in ("passes", "conv.", "MACs")]
+    for heading in ("parameters\ntrained", *counts):
         table.add_column(heading, justify="right", no_wrap=True)
     for substrate in dict.fromkeys(row["substrate"] for row in rows):
         table.add_row()

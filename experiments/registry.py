@@ -8,7 +8,8 @@ names a module with `PRESETS`), or from a file:
 - ``FILE.py:NAME`` for a rule: the file is the rule, NAME is whatever tables shall call it;
 - ``FILE.py:NAME`` for a substrate: NAME is one of the file's `PRESETS`.
 
-A module of substrates whose `build` takes ``**options`` may say what they are: `OPTIONS` is a function or dataclass with
+A module of substrates that have no hidden layers says `LAYERED = False`: then widths are inputs and outputs alone. A module
+of substrates whose `build` takes ``**options`` may say what they are: `OPTIONS` is a function or dataclass with
 the same names, whose annotations are the types that options are checked against.
 """
 
@@ -85,12 +86,15 @@ class SubstrateEntry:
         ``build(widths, *, chip, **options)`` of the module.
     taker : callable
         Whose annotations say what options there are and of what types: the module's `OPTIONS`, or `build` itself.
+    layered : bool
+        Whether it may have hidden layers.
     """
 
     name: str
     options: Mapping[str, Any]
     build_module: Callable[..., Any]
     taker: Callable[..., Any]
+    layered: bool = True
 
     def check(self, options: Mapping[str, Any], path: str = "substrate.options") -> None:
         """Make sure that options are known and of their types.
@@ -159,7 +163,8 @@ def _substrate_entries(module: Any, origin: str, *, own: bool = False) -> dict[s
     _check_module(module, origin, "PRESETS", "a file with PRESETS and build")
     build = guarded(module.build, origin, _wrong_substrate) if own else module.build
     taker = getattr(module, "OPTIONS", module.build)
-    return {name: SubstrateEntry(name, options, build, taker) for name, options in module.PRESETS.items()}
+    layered = bool(getattr(module, "LAYERED", True))
+    return {name: SubstrateEntry(name, options, build, taker, layered) for name, options in module.PRESETS.items()}
 
 
 def _check_module(module: Any, origin: str, table: str, expected: str) -> None:
@@ -281,7 +286,7 @@ def sample(name: str) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _sample(entry: SubstrateEntry) -> Any:
-    return entry.build((2, 2, 2), chip=Key(0, ("chip",)))
+    return entry.build((2, 2, 2) if entry.layered else (2, 2), chip=Key(0, ("chip",)))
 
 
 def check_pair(rule: str, substrate: str) -> Pair:

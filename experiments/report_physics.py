@@ -150,7 +150,7 @@ def _error(entry: Entry | None) -> dict[str, Any] | None:
         return None
     row = entry.row
     return {
-        "text": spread_text(row.test_error_mean, row.test_error_std, len(entry.runs), row.metric),
+        "text": spread_text(row.test_error_mean, row.test_error_std, len(entry.runs), row.metric).split(" (n")[0],
         "parameters": parameters_text(entry),
         "at_edge": row.extra.get("rate_at_edge") is True,
     }

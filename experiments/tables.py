@@ -50,7 +50,7 @@ def comparison_table(
         table.add_column(heading, justify="right", no_wrap=True)
     for substrate in dict.fromkeys(row["substrate"] for row in rows):
         table.add_row()
-        table.add_row(f"[bold]{escape(substrate)}[/]")
+        table.add_row(f"[bold]{escape(chr(10).join(broken(substrate, 20)) if narrow else substrate)}[/]")
         for row in rows:
             if row["substrate"] == substrate:
                 table.add_row(*(Text(cell) for cell in _cells(row, layers, 100.0 if percent else 1.0, gap)))
@@ -64,15 +64,28 @@ def comparison_table(
         notes.append(f"! some phases of the last epoch ended with a residual above {SETTLED:g}: not settled.")
     if any(row["energy_partial"] for row in rows):
         notes.append("* partial: some events have no price.")
-    edges: dict[str, list[str]] = {}
-    for row in everything:
-        if row["rate_at_edge"]:
-            edges.setdefault(row["substrate"], []).append(row["rule"])
-    if edges:
-        edge = "; ".join(f"{', '.join(rules)} on {substrate}" for substrate, rules in edges.items())
+    if edge := _edges(everything):
         notes.append(f"The best rate lies at the edge of the rates tried, so a better one may lie beyond: {edge}.")
     left, rest = split_notes(settings["notes"])
     return table, notes + left_out_lines(left) + [note[0].upper() + note[1:] + "." for note in rest]
+
+
+def _edges(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Lines whose best rate lies at an edge, by substrate; the rule's name once for itself and its ablations."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if row["rate_at_edge"]:
+            rule, words = (ablation_of(row["rule"]) if row["control"] else None) or (row["rule"], "")
+            found.setdefault(row["substrate"], {}).setdefault(rule, []).append(words)
+
+    def named(rule: str, forms: Sequence[str]) -> str:
+        if list(forms) == [""]:
+            return rule
+        words = ", ".join("with" if not form else form.removesuffix(" physics").removeprefix("with ") for form in forms)
+        return f"{rule} ({words} physics)"
+
+    places = (f"{', '.join(named(*one) for one in rules.items())} on {substrate}" for substrate, rules in found.items())
+    return "; ".join(places)
 
 
 def _data_notes(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,9 @@ for every map on its own: nothing passes backwards, and of the physics no more i
 class predicted is the label with the largest sum of goodness over the trained maps: classes x maps passes per sample.
 
 All maps before the readout learn so (the only map where there is one). The readout map is left alone unless `head` asks for
-a softmax head: then it learns by the delta rule from a third pass under a neutral label, and may predict from one pass.
+a softmax head: then it learns by the delta rule from a third pass under a neutral label, and may predict from one pass. A head
+reads what the trained maps' outputs drive; where only their magnitudes are passed on it finds little there, since it is the
+magnitudes that training makes alike for every class.
 
 With ``nonnegative`` (the default) p = |p|: z = |y| can then point along p, and g lies between the least element of p and 1.
 With p of both signs g reaches no further than the norm of p's positive part, near 0.71, but falls as far below zero.

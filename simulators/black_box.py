@@ -256,7 +256,7 @@ class AbstractBlackBox(AbstractSubstrate):
         drive = np.asarray(convert(self._dac, checked), dtype=np.float64)
         signal = np.asarray(self._respond(drive, held), dtype=np.float64)
         if self._electronics.read_noise:
-            signal = signal + self._electronics.read_noise * normals(key, samples, signal.shape[1])
+            signal = signal + self._electronics.read_noise * noise_of_readings(key, samples, signal.shape[1])
         measured = convert(self._adc, signal)
         batch = len(checked)
         self._count("input DAC", self._dac.event("dac"), batch * checked.shape[1])
@@ -273,6 +273,23 @@ class AbstractBlackBox(AbstractSubstrate):
     def _written(self, parameter: Parameter, values: Floats) -> Floats:
         converter = Converter(bits=self._electronics.write_bits, low=parameter.low, high=parameter.high, unit=parameter.unit)
         return np.asarray(convert(converter, values), dtype=np.float64)
+
+
+def noise_of_readings(key: Key, samples: Samples, width: int) -> Floats:
+    """Standard normal draws (batch, width): of the sample, and of how often it was met before in the same batch.
+
+    A sample that is driven several times at once, with one label after the other, is read anew each time.
+    """
+    order = np.argsort(samples, kind="stable")
+    ordered = np.asarray(samples)[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    repeats = np.empty(len(ordered), dtype=np.int64)
+    repeats[order] = np.arange(len(ordered)) - np.repeat(first, np.diff(np.r_[first, len(ordered)]))
+    draws = np.empty((len(ordered), width))
+    for repeat in range(int(repeats.max(initial=0)) + 1):
+        rows = np.flatnonzero(repeats == repeat)
+        draws[rows] = normals(key, np.asarray(samples)[rows], width, step=repeat)
+    return draws
 
 
 class BlackBoxOracle:

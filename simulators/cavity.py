@@ -46,6 +46,7 @@ from inmaterio.simulators.cavity_kernels import (
     STRETCH,
     advance,
     largest,
+    over_threads,
     run_adjoints,
     run_passes,
 )
@@ -56,6 +57,9 @@ Floats = NDArray[np.float64]
 
 CHUNK = 128
 """Samples worked on at a time: their drives and traces then take some ten megabytes."""
+
+GRADIENT_CHUNK = 16
+"""Samples of which gradients are worked out at a time: each holds some fifty fields."""
 
 CALIBRATION = 64
 """Random drives that set the unit of every detector."""
@@ -275,22 +279,32 @@ class ChaoticCavity(AbstractBlackBox):
         arguments = self._arguments(table, dtype)
         sources = self._sources(drive).astype(dtype)
         traces = np.zeros((len(drive), self.design.steps, len(self.layout.microphones)), dtype)
-        sizes = np.zeros(len(drive))
-        given = (sources, *arguments, traces, sizes)
-        run_passes(*given)
-        if not np.all(sizes <= RUNAWAY):
-            self._report_blow_up(int(np.argmin(sizes <= RUNAWAY)), sources, arguments)
+        state = self._at_rest(len(drive), dtype)
+        over_threads(run_passes, len(drive), sources, *arguments, traces, *state)
+        # a number that is none is not below the limit either
+        blown = ~np.all(np.abs(state[0]) <= RUNAWAY, axis=(1, 2, 3))
+        if blown.any():
+            self._report_blow_up(int(np.argmax(blown)), sources, arguments)
         return traces.astype(np.float64) * (AIR_DENSITY * self.design.potential_scale / self.design.step_s)
+
+    def _at_rest(self, batch: int, dtype: Any) -> tuple[Any, ...]:
+        """Fields, displacements, scratch and an empty stack of fields, as `run_passes` takes them."""
+        members, shape = len(self.layout.membranes), self._keep.shape
+        return (
+            np.zeros((batch, 2, *shape), dtype),
+            np.zeros((batch, self.design.steps + 2, members), dtype),
+            np.zeros((batch, members), dtype),
+            np.zeros((0, *shape), dtype),
+        )
 
     def _report_blow_up(self, sample: int, sources: Any, arguments: tuple[Any, ...]) -> None:
         keep, gather, forget, stiff, speakers, members, table, microphones = arguments
-        pair, nothing = np.zeros((2, *keep.shape), keep.dtype), np.zeros((0, *keep.shape), keep.dtype)
-        displacements = np.zeros((self.design.steps + 2, len(members)), keep.dtype)
-        traces, scratch = np.zeros((self.design.steps, len(microphones)), keep.dtype), np.zeros(len(members), keep.dtype)
+        pairs, displacements, scratch, nothing = self._at_rest(1, keep.dtype)
+        pair, traces = pairs[0], np.zeros((self.design.steps, len(microphones)), keep.dtype)
         for step in range(self.design.steps):
             advance(
-                pair, step, step + 1, keep, gather, forget, stiff, speakers, sources[sample], members, table, displacements,
-                microphones, traces, scratch, nothing,
+                pair, step, step + 1, keep, gather, forget, stiff, speakers, sources[sample], members, table, displacements[0],
+                microphones, traces, scratch[0], nothing,
             )  # fmt: skip
             size, where = largest(pair[1 - step % 2])
             if not size <= RUNAWAY:
@@ -311,8 +325,8 @@ class ChaoticCavity(AbstractBlackBox):
         table, tunable = self._table_with(held), self.design.tunable
         toward, summed = np.empty(drive.shape), np.zeros(tunable)
         slope = self._table[:tunable, SPRING] * self.design.tuning
-        for begin in range(0, len(drive), CHUNK):
-            rows = slice(begin, begin + CHUNK)
+        for begin in range(0, len(drive), GRADIENT_CHUNK):
+            rows = slice(begin, begin + GRADIENT_CHUNK)
             inward, springs = self._pull_back_chunk(drive[rows], table, gradient[rows] / self._unit)
             toward[rows] = inward
             summed += springs.sum(axis=0)[:tunable] * slope
@@ -326,9 +340,14 @@ class ChaoticCavity(AbstractBlackBox):
         source_gradient = np.zeros_like(sources)
         spring_gradient = np.zeros((len(drive), len(table)))
         interval = math.isqrt(self.design.steps - 1) + 1
-        arguments = self._arguments(table, np.float64)
-        given = (sources, onto_traces, *arguments, interval, source_gradient, spring_gradient)
-        run_adjoints(*given)
+        segments = -(-self.design.steps // interval) if self._stiff else 1
+        arguments, state = self._arguments(table, np.float64), self._at_rest(len(drive), np.float64)
+        stacks = [
+            np.zeros((len(drive), *places, *self._keep.shape)) for places in ((segments, 2), (interval if self._stiff else 1,))
+        ]
+        motions = np.zeros((len(drive), 3, len(table)))
+        made = (source_gradient, spring_gradient, pressures, *state, np.zeros_like(state[0]), motions, *stacks)
+        over_threads(run_adjoints, len(drive), sources, onto_traces, *arguments, interval, *made)
         played = len(self.layout.speakers) - int(self.design.reference)
         weighted = source_gradient[:, :, :played] * self._loudness[:played]
         inward = np.einsum("bns,tn->bts", weighted, self._waves[: len(self.tones_hz)]).reshape(len(drive), -1)

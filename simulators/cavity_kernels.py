@@ -9,10 +9,17 @@ loss of one step, and S the sum over the four neighbours, which are 0 in walls::
 Walls are held at 0 by coefficients, not by branches; keep = r (2 - nu^2 n) with n the number of open neighbours makes them
 rigid. The membrane's forces are averaged over steps such that its energy has a potential, exactly and for any step; its
 equation is linear in x+, so every step is explicit.
+
+Batches are split among threads by `over_threads`, which gives the same as a parallel loop: the latter takes four times as long to
+compile.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from inmaterio.devices.compilation import kernel
@@ -33,6 +40,14 @@ def sweep(now: Reals, old: Reals, keep: Reals, gather: Reals, forget: np.floatin
         new, kept, gathered = old[i, 1:-1], keep[i, 1:-1], gather[i, 1:-1]
         for j in range(new.shape[0]):
             new[j] = kept[j] * middle[j] + gathered[j] * ((above[j] + below[j]) + (left[j] + right[j])) - forget * new[j]
+
+
+@kernel
+def copy(field: Reals, out: Reals) -> None:
+    """Copy a field; an assignment of arrays takes seconds to compile."""
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            out[i, j] = field[i, j]
 
 
 @kernel
@@ -132,7 +147,7 @@ def advance(
         # views of one array: names that are swapped in the loop would keep the compiler from vectorising
         now, new = pair[n % 2], pair[1 - n % 2]
         if fields.shape[0] > 0:
-            fields[n - start] = now
+            copy(now, fields[n - start])
         step(
             now, new, keep, gather, forget, stiff, speakers, sources[n], cells, table,
             displacements[n], displacements[n + 1], displacements[n + 2], scratch,
@@ -146,43 +161,20 @@ def advance(
 def largest(field: Reals) -> tuple[float, int]:
     """Largest size in a field and its flat place; infinity at the first that is not a number."""
     size, place = 0.0, 0
-    flat = field.ravel()
-    for i in range(flat.shape[0]):
-        value = abs(np.float64(flat[i]))
-        if not value <= size:
-            if value != value:
-                return np.inf, i
-            size, place = value, i
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            value = abs(np.float64(field[i, j]))
+            if not value <= size:
+                if value != value:
+                    return np.inf, i * field.shape[1] + j
+                size, place = value, i * field.shape[1] + j
     return size, place
 
 
-@kernel
-def run_pass(
-    sources: Reals,
-    keep: Reals,
-    gather: Reals,
-    forget: np.floating,
-    stiff: np.floating,
-    speakers: Cells,
-    cells: Cells,
-    table: Reals,
-    microphones: Cells,
-    traces: Reals,
-) -> float:
-    """One pass from rest; the largest field at its end."""
-    steps = sources.shape[0]
-    pair, nothing = np.zeros((2, *keep.shape), keep.dtype), np.zeros((0, *keep.shape), keep.dtype)
-    displacements = np.zeros((steps + 2, cells.shape[0]), keep.dtype)
-    scratch = np.zeros(cells.shape[0], keep.dtype)
-    advance(
-        pair, 0, steps, keep, gather, forget, stiff, speakers, sources, cells, table, displacements, microphones, traces, scratch,
-        nothing,
-    )  # fmt: skip
-    return largest(pair)[0]
-
-
-@kernel(parallel=True)
+@kernel(nogil=True)
 def run_passes(
+    begin: int,
+    end: int,
     sources: Reals,
     keep: Reals,
     gather: Reals,
@@ -193,14 +185,22 @@ def run_passes(
     table: Reals,
     microphones: Cells,
     traces: Reals,
-    sizes: NDArray[np.float64],
+    pairs: Reals,
+    displacements: Reals,
+    scratch: Reals,
+    nothing: Reals,
 ) -> None:
-    """A pass from rest for each item of a batch.
+    """A pass from rest for items `begin` ... `end` - 1 of a batch.
 
-    sources (batch, steps, speakers); traces (batch, steps, microphones); sizes (batch,) takes the largest field at the end.
+    sources (batch, steps, speakers); traces (batch, steps, microphones); pairs (batch, 2, rows + 2, columns + 2) and
+    displacements (batch, steps + 2, membranes) begin with zeros, as `advance` takes them; scratch (batch, membranes). Arrays are
+    made by the caller: made here they double the time it takes to compile.
     """
-    for b in prange(sources.shape[0]):
-        sizes[b] = run_pass(sources[b], keep, gather, forget, stiff, speakers, cells, table, microphones, traces[b])
+    for b in range(begin, end):
+        advance(
+            pairs[b], 0, sources.shape[1], keep, gather, forget, stiff, speakers, sources[b], cells, table, displacements[b],
+            microphones, traces[b], scratch[b], nothing,
+        )  # fmt: skip
 
 
 @kernel
@@ -220,21 +220,21 @@ def adjoint_step(
     microphones: Cells,
     toward: Reals,
     motion: Reals,
-    pending: Reals,
+    waiting: Reals,
     source_gradient: Reals,
     spring_gradient: Reals,
 ) -> None:
     """Take the adjoint back over step n; fields are multiplied by `gather`, which makes the step its own transpose.
 
-    `carried` is the adjoint of the field after step n, `older` becomes that of the field before it. motion (2, membranes) holds
-    the adjoint of displacements after and at the step, and then at and before it; `pending` what the step above left for this
-    field.
+    `carried` is the adjoint of the field after step n, `older` becomes that of the field before it. motion (3, membranes) holds
+    the adjoint of displacements after and at the step, and then at and before it, and last what the step leaves for the field
+    before its own; `waiting` (membranes,) takes what the step above left.
     """
     for k in range(microphones.shape[0]):
         i, j = microphones[k]
         carried[i, j] += gather[i, j] * toward[n, k]
-    waiting = pending.copy()
     for m in range(cells.shape[0]):
+        waiting[m] = motion[2, m]
         i, j = cells[m]
         back, damp, push = table[m, BACK], table[m, DAMP], table[m, PUSH]
         bend, stretch = table[m, BEND] / 3.0, table[m, STRETCH] / 2.0
@@ -248,7 +248,7 @@ def adjoint_step(
         motion[0, m] = motion[1, m] + shared * slope
         motion[1, m] = onto_before
         spring_gradient[m] -= shared * x
-        pending[m] = -0.5 * push * shared
+        motion[2, m] = -0.5 * push * shared
     for s in range(speakers.shape[0]):
         source_gradient[n, s] = carried[speakers[s, 0], speakers[s, 1]] / gather[speakers[s, 0], speakers[s, 1]]
     sweep(carried, older, keep, gather, forget)
@@ -261,56 +261,10 @@ def adjoint_step(
         older[i, j] -= gather[i, j] * toward[n, k]
 
 
-@kernel
-def run_adjoint(
-    sources: Reals,
-    toward: Reals,
-    keep: Reals,
-    gather: Reals,
-    forget: np.floating,
-    stiff: np.floating,
-    speakers: Cells,
-    cells: Cells,
-    table: Reals,
-    microphones: Cells,
-    interval: int,
-    source_gradient: Reals,
-    spring_gradient: Reals,
-) -> None:
-    """Vector-Jacobian product of one pass; shapes as in `run_adjoints`, without the batch."""
-    steps, members = sources.shape[0], cells.shape[0]
-    pair, adjoints = np.zeros((2, *keep.shape), keep.dtype), np.zeros((2, *keep.shape), keep.dtype)
-    displacements = np.zeros((steps + 2, members), keep.dtype)
-    trace = np.zeros((steps, microphones.shape[0]), keep.dtype)
-    scratch, pending, motion = np.zeros(members, keep.dtype), np.zeros(members, keep.dtype), np.zeros((2, members), keep.dtype)
-    segments = (steps + interval - 1) // interval
-    bent = stiff > 0
-    kept = np.zeros((segments if bent else 0, 2, *keep.shape), keep.dtype)
-    nothing, fields = np.zeros((0, *keep.shape), keep.dtype), np.zeros((interval if bent else 1, *keep.shape), keep.dtype)
-    # forwards over all segments, then backwards; one call of `advance` for both halves the time it takes to compile
-    for visit in range(2 * segments):
-        backwards = visit >= segments
-        segment = 2 * segments - 1 - visit if backwards else visit
-        begin, end = segment * interval, min((segment + 1) * interval, steps)
-        if bent and backwards:
-            pair[:] = kept[segment]
-        elif bent:
-            kept[segment] = pair
-        if bent or not backwards:
-            advance(
-                pair, begin, end, keep, gather, forget, stiff, speakers, sources, cells, table, displacements, microphones, trace,
-                scratch, fields if bent and backwards else nothing,
-            )  # fmt: skip
-        if backwards:
-            for n in range(end - 1, begin - 1, -1):
-                adjoint_step(
-                    n, adjoints[1 - n % 2], adjoints[n % 2], fields[n - begin if bent else 0], keep, gather, forget, stiff, speakers,
-                    cells, table, displacements, microphones, toward, motion, pending, source_gradient, spring_gradient,
-                )  # fmt: skip
-
-
-@kernel(parallel=True)
+@kernel(nogil=True)
 def run_adjoints(
+    begin: int,
+    end: int,
     sources: Reals,
     toward: Reals,
     keep: Reals,
@@ -324,17 +278,62 @@ def run_adjoints(
     interval: int,
     source_gradient: Reals,
     spring_gradient: Reals,
+    traces: Reals,
+    pairs: Reals,
+    displacements: Reals,
+    scratch: Reals,
+    nothing: Reals,
+    adjoints: Reals,
+    motions: Reals,
+    kept: Reals,
+    fields: Reals,
 ) -> None:
-    """Vector-Jacobian product of `run_passes`.
+    """Vector-Jacobian product of `run_passes`, for items `begin` ... `end` - 1.
 
     `toward` (batch, steps, microphones) is the gradient with respect to the traces; source_gradient (batch, steps, speakers)
-    and spring_gradient (batch, membranes) take that with respect to the sources and to column SPRING of the table.
+    and spring_gradient (batch, membranes) take that with respect to the sources and to column SPRING of the table. adjoints (as
+    `pairs`) and motions (batch, 3, membranes) begin with zeros.
 
-    A saturable medium needs the field of every step, backwards: it is kept every `interval` steps and run again from there,
-    so that steps/interval + interval fields are held instead of all. A linear medium needs none.
+    A saturable medium needs the field of every step, backwards: it is kept every `interval` steps in kept (batch, segments, 2,
+    ...) and run again from there into fields (batch, interval, ...), so that steps/interval + interval fields are held instead
+    of all. A linear medium needs none: both have then no more than one place, which is not used.
     """
-    for b in prange(sources.shape[0]):
-        run_adjoint(
-            sources[b], toward[b], keep, gather, forget, stiff, speakers, cells, table, microphones, interval, source_gradient[b],
-            spring_gradient[b],
-        )  # fmt: skip
+    steps = sources.shape[1]
+    segments = (steps + interval - 1) // interval
+    bent = stiff > 0
+    for b in range(begin, end):
+        # forwards over all segments, then backwards; one call of `advance` for both halves the time it takes to compile
+        for visit in range(2 * segments):
+            backwards = visit >= segments
+            segment = 2 * segments - 1 - visit if backwards else visit
+            start, stop = segment * interval, min((segment + 1) * interval, steps)
+            if bent:
+                for parity in range(2):
+                    if backwards:
+                        copy(kept[b, segment, parity], pairs[b, parity])
+                    else:
+                        copy(pairs[b, parity], kept[b, segment, parity])
+            if bent or not backwards:
+                advance(
+                    pairs[b], start, stop, keep, gather, forget, stiff, speakers, sources[b], cells, table, displacements[b],
+                    microphones, traces[b], scratch[b], fields[b] if bent and backwards else nothing,
+                )  # fmt: skip
+            if backwards:
+                for n in range(stop - 1, start - 1, -1):
+                    adjoint_step(
+                        n, adjoints[b, 1 - n % 2], adjoints[b, n % 2], fields[b, n - start if bent else 0], keep, gather, forget,
+                        stiff, speakers, cells, table, displacements[b], microphones, toward[b], motions[b], scratch[b],
+                        source_gradient[b], spring_gradient[b],
+                    )  # fmt: skip
+
+
+def over_threads(batch_kernel: Callable[..., None], batch: int, *arguments: Any) -> None:
+    """Run `batch_kernel` (begin, end, ...) over a batch, in as many parts as numba may use threads."""
+    parts = min(numba.get_num_threads(), batch)
+    edges = [batch * part // parts for part in range(parts + 1)]
+    if parts == 1:
+        batch_kernel(0, batch, *arguments)
+        return
+    with ThreadPoolExecutor(parts) as pool:
+        for done in [pool.submit(batch_kernel, first, last, *arguments) for first, last in zip(edges, edges[1:], strict=False)]:
+            done.result()

@@ -3,8 +3,8 @@
 A waveform drives one source; waves run through a region whose material is programmed, cell by cell, and out at the other side
 past one probe per class. The answer is each probe's share of the intensity, ``out = I / sum I`` with ``I_p = sum_t u_p^2``. The
 field of the ``wave-medium`` is linear, so the device can measure its own gradient: driven at the probes with 2 u_p dC/dI_p, last
-sample first, it shows the adjoint field. In the ``wave-medium-nonlinear`` strong waves are faster in the material and lose less, and
-only a model has the gradient.
+sample first, it shows the adjoint field. In the ``wave-medium-nonlinear`` strong waves are faster in the material and lose
+less, and only a model has the gradient.
 
 Source: T. W. Hughes, I. A. D. Williamson, M. Minkov, S. Fan, Sci. Adv. 5, eaay6946 (2019). Scaling and geometry:
 `wave_medium_model`.

@@ -135,6 +135,7 @@ class WaveMediumDescription:
         check_name("hold", self.hold, ("zero", "linear"))
         check_range("sample_rate_hz", self.sample_rate_hz, low=0.0, low_open=True, high_open=True, unit="Hz")
         check_range("courant", self.courant, low=0.0, low_open=True, high=float(np.sqrt(0.5)))
+        _ = self.projection, self.electronics  # check their own options
         if self.tail_steps is not None:
             check_range("tail_steps", self.tail_steps, low=0, unit="steps")
         if self.steps <= self.crossing_steps(self.speed_0_m_per_s):

@@ -24,6 +24,7 @@ from inmaterio.simulators.capabilities import Parameter
 
 EPOCHS = 6
 ROWS = 1437
+DATA_NOTES = "made: curves and counts from formulas"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Line:
     residual: float = 0.0
     unsettled: float = 0.0
     changes: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = None
+    trained: tuple[int, int] = (0, 4810)
 
 
 def analog(bits: str) -> dict[tuple[str, str, str, str], float]:
@@ -115,11 +118,34 @@ def example_lines() -> list[Line]:
     return lines
 
 
+def physical_lines() -> list[Line]:
+    """Two rules on a network of digital maps and on one with 8 physical parameters, each with its ablations; and the baseline.
+
+    Errors are such that the physics helps the first rule against none, and harms the second.
+    """
+    found = []
+    for substrate, physical in (("quiet-network", 0), ("tunable-network", 8)):
+        train = analog("8b")
+        for rule, final, without, linear in (("backpropagation", 0.10, 0.20, 0.102), ("delta-rule", 0.30, 0.15, 0.40)):
+            digital = {"backpropagation": 2442, "delta-rule": 330}[rule]
+            about: dict[str, Any] = {"substrate": substrate, "rule": rule, "passes": 2.0, "cosine": (0.9, 1.0), "seconds": 1e-6}
+            about |= {"training": train, "inference": inference_of(train)}
+            found.append(Line(rule, control=False, final=final, trained=(digital, physical), **about))
+            for words, ablation, error, more in (
+                ("without physics", "no-physics", without, 320),
+                ("with linear physics", "linear-physics", linear, 0),
+            ):
+                about |= {"training": DIGITAL, "inference": inference_of(DIGITAL), "passes": 0.0, "seconds": 0.0}
+                about["options"] = {"ablation": ablation}
+                found.append(Line(f"{rule} {words}", control=True, final=error, trained=(digital + more, 0), **about))
+    return [*found, example_lines()[-1]]
+
+
 def write_example_run(out: Path, line: Line, seed: int, chip: int = 0) -> Path:
     """A run directory made from formulas: the error falls from 60 % to `line.final`, counts grow by equal steps."""
     config = RunConfig(
         data=DataConfig("digits"),
-        substrate=SubstrateConfig(line.substrate, (64,), chip=chip),
+        substrate=SubstrateConfig(line.substrate, (64,), dict(line.options or {}), chip),
         rule=RuleConfig(line.rule),
         training=replace(TrainingConfig(epochs=EPOCHS, fit_on="train+validation"), **(line.changes or {})),
         seed=seed,
@@ -162,6 +188,9 @@ def write_example_run(out: Path, line: Line, seed: int, chip: int = 0) -> Path:
         "metric": "error",
         "task": "classification",
         "loss": "mse",
+        "data_notes": DATA_NOTES,
+        "trained_digital": line.trained[0],
+        "trained_physical": line.trained[1],
         "inference_samples": 100.0,
         "hash": fingerprint(config)[:16],
         "configuration_sha256": fingerprint(config),
@@ -213,7 +242,24 @@ def example_row(line: Line, folders: Sequence[str], costs: CostTable) -> dict[st
         "unsettled_fraction": line.unsettled,
         "energy_inference_J": {"scope": "inference_per_sample", **(inference.total._asdict() if inference.total else nothing)},
         "chance_error": 0.9,
+        "data_notes": DATA_NOTES,
+        "trained_digital": line.trained[0],
+        "trained_physical": line.trained[1],
+        "work": {"update": work_of(line.training, line.passes, 20.0), "inference": work_of(line.inference, 1.0, 1.0)},
+        "rates_tried": 3,
+        "rate_at_edge": False,
+        "difference_bp_feedforward": None,
+        "difference_readout_only": None,
+        "difference_without_physics": None,
+        "difference_with_linear_physics": None,
     }
+
+
+def work_of(counts: Mapping[tuple[str, str, str, str], float], passes: float, samples: float) -> dict[str, float]:
+    """What so many samples take."""
+    conversions = sum(amount for key, amount in counts.items() if "_conversion_" in key[3])
+    macs = sum(amount for key, amount in counts.items() if key[3].startswith("mac_"))
+    return {"passes": passes * samples, "conversions": conversions * samples, "macs": macs * samples}
 
 
 def write_example(
@@ -239,8 +285,15 @@ def write_example(
         "write_mode": "master copy",
         "split_seeds": [0],
         "loss": None,
+        "optimiser": "sgd",
+        "hyper": {},
+        "options": {},
         "command": command,
-        "notes": ["control implicit-differentiation left out on hopfield-imperfect: lacks trait symmetric"],
+        "notes": [
+            "rule 'in-situ-adjoint' cannot train substrate 'hopfield-ideal': hopfield-ideal lacks capability Adjoint",
+            "control implicit-differentiation left out on hopfield-imperfect: lacks trait symmetric",
+            "kept rate of delta-rule on hopfield-ideal (2) lies at the edge of the rates tried",
+        ],
     }
     tried = [
         {"rate_factor": 0.3, "validation_error": 0.05},

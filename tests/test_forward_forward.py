@@ -12,9 +12,11 @@ from naive_forward_forward import square_update
 from scipy.stats import binom
 
 from inmaterio.devices.validation import InputError
+from inmaterio.experiments.checkpoint import flatten_record, rebuild_record
 from inmaterio.learning_rules import forward_forward as rule_file
 from inmaterio.learning_rules.label_embedding import wrong_labels
 from inmaterio.simulators.capabilities import Layer, Outer, Write
+from inmaterio.simulators.measurable import Measurable
 
 WIDTHS = (6, 5, 4, 3)
 SETTINGS = rule_file.Settings(1.0, 2.0, 1.0, True, "hard", 0.03, 0.9, "goodness", True)
@@ -107,8 +109,9 @@ def test_a_silent_unit_is_woken_by_its_peers_alone() -> None:
 def test_exact_passes_of_an_update_and_of_a_prediction(head: bool, phases: dict[str, int]) -> None:
     substrate = positive()
     begin(substrate)
-    rule = rule_file.build(substrate=substrate, head=head, negatives="hard" if head else "random")
+    rule = rule_file.build(substrate=Measurable(substrate), head=head, negatives="hard" if head else "random")
     state = rule.init(KEY)
+    state = rebuild_record(state, flatten_record(state))
     with substrate.ledger.phase("train"):
         found = rule.update(state, BATCH, KEY)
     passes = {phase: n for (phase, _, name), n in substrate.ledger.tallies.items() if name == "device_pass"}

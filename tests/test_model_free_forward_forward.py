@@ -15,10 +15,12 @@ from scipy.stats import binom
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
+from inmaterio.experiments.checkpoint import flatten_record, rebuild_record
 from inmaterio.learning_rules import model_free_forward_forward as rule_file
 from inmaterio.learning_rules.label_embedding import wrong_labels
 from inmaterio.learning_rules.optimisers import MasterCopy
 from inmaterio.simulators.capabilities import Layer, Outer
+from inmaterio.simulators.measurable import Measurable
 
 WIDTHS = (6, 5, 4, 3)
 
@@ -91,10 +93,11 @@ def test_directions_are_unit_vectors_of_their_own() -> None:
 
 @pytest.mark.parametrize("head", [False, True])
 def test_exact_passes_of_an_update_and_of_a_prediction(head: bool) -> None:
-    substrate = Listener(network(WIDTHS))
+    substrate = network(WIDTHS)
     begin(substrate)
-    rule = rule_file.build(substrate=substrate, head=head)
+    rule = rule_file.build(substrate=Measurable(substrate), head=head)
     state = rule.init(KEY)
+    state = rebuild_record(state, flatten_record(state))
     with substrate.ledger.phase("train"):
         found = rule.update(state, BATCH, KEY)
     passes = {phase: n for (phase, _, name), n in substrate.ledger.tallies.items() if name == "device_pass"}
@@ -256,7 +259,7 @@ def test_loss_on_digits_falls_from_ln_2_below_015_in_40_epochs(ablation: str) ->
     state, losses = train(substrate, rule, initial, data.batches(40, 100), 0.01)
     assert abs(losses[0] - np.log(2)) < 0.03
     assert np.mean(losses[-10:]) < 0.15
-    print("ACC", ablation, data.right(substrate, rule, state)/360, losses[0], np.mean(losses[-10:]))
+    # seen: 0.96 with and without the medium, losses 0.08 and 0.10
     assert data.right(substrate, rule, state) > 0.9 * 360
 
 

@@ -38,15 +38,29 @@ def blocks(language: str) -> list[tuple[str | None, str]]:
 
 
 def table(listing: dict[str, Any]) -> str:
-    """Substrates down, rules across, from the document of `inmaterio list --json`."""
-    substrates, rules = list(listing["substrates"]), list(listing["rules"])
-    verdicts = {
-        (pair["substrate"], pair["rule"]): "yes" if pair["legal"] else pair["reason"].removeprefix(f"{pair['substrate']} ")
+    """Rules down, substrates across, those with equal columns together, from the document of `inmaterio list --json`.
+
+    A cell is "yes", or letters that stand for what the substrate lacks, told below the table.
+    """
+    reasons = {
+        (pair["substrate"], pair["rule"]): "" if pair["legal"] else pair["reason"].removeprefix(f"{pair['substrate']} ")
         for pair in listing["pairs"]
     }
-    rows = [["", *rules], ["---"] * (1 + len(rules))]
-    rows += [[f"`{substrate}`", *(verdicts[substrate, rule] for rule in rules)] for substrate in substrates]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    columns: dict[tuple[str, ...], list[str]] = {}
+    for substrate in listing["substrates"]:
+        columns.setdefault(tuple(reasons[substrate, rule] for rule in listing["rules"]), []).append(f"`{substrate}`")
+    told = list(
+        dict.fromkeys(
+            reason for rule in listing["rules"] for column in columns if (reason := column[list(listing["rules"]).index(rule)])
+        )
+    )
+    letters = {
+        reason: chr(ord("a") + place) if place < 26 else f"a{chr(ord('a') + place - 26)}" for place, reason in enumerate(told)
+    }
+    rows = [["", *("<br>".join(names) for names in columns.values())], ["---"] * (1 + len(columns))]
+    rows += [[rule, *(letters.get(column[i], "yes") for column in columns)] for i, rule in enumerate(listing["rules"])]
+    legend = "; ".join(f"{letter}: {reason}" for reason, letter in letters.items())
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + (f"\n{legend}.\n" if legend else "")
 
 
 def listed_table() -> str:
@@ -67,7 +81,13 @@ def test_table_shows_illegal_pairs_with_their_reason() -> None:
         {"rule": "r", "substrate": "b", "legal": False, "reason": "b lacks trait linear"},
     ]
     listing = {"substrates": {"a": {}, "b": {}}, "rules": {"r": {}}, "data": [], "pairs": pairs}
-    assert table(listing) == "|  | r |\n| --- | --- |\n| `a` | yes |\n| `b` | lacks trait linear |\n"
+    assert table(listing) == "|  | `a` | `b` |\n| --- | --- | --- |\n| r | yes | a |\n\na: lacks trait linear.\n"
+
+
+def test_substrates_that_the_same_rules_train_share_a_column() -> None:
+    pairs = [{"rule": "r", "substrate": name, "legal": True, "reason": ""} for name in "ab"]
+    listing = {"substrates": {"a": {}, "b": {}}, "rules": {"r": {}}, "data": [], "pairs": pairs}
+    assert table(listing) == "|  | `a`<br>`b` |\n| --- | --- |\n| r | yes |\n"
 
 
 @pytest.fixture(scope="module")
