@@ -1,7 +1,7 @@
 """Reference: the scalar wave by deepwave, in a process of its own; answers lines of JSON (see ``peer_process.py``).
 
-deepwave runs compiled kernels of the same scheme (``accuracy=2``) with a matched layer that it adds outside the given map: here the
-map is made smaller, so that all cells together are as many as ours. No gradient is asked for and no step is kept.
+deepwave runs compiled kernels of the same scheme (``accuracy=2``) with a matched layer that it adds outside the given map: here
+the map is made smaller, so that all cells together are as many as ours. No gradient is asked for and no step is kept.
 """
 
 import contextlib

@@ -48,8 +48,8 @@ class Job:
         self._probe.coordinates.data[:] = given["probe_cell"] * spacing
         dt = grid.stepping_dim.spacing
         update = Eq(field.forward, solve(equation, field.forward))
-        terms = source.inject(field=field.forward, expr=source * dt**2 / slowness)
-        self._operator = Operator([update, *terms, *self._probe.interpolate(expr=field.forward)])
+        injected = source.inject(field=field.forward, expr=source * dt**2 / slowness)
+        self._operator = Operator([update, injected, self._probe.interpolate(expr=field.forward)])
         self._field = field
 
     def run(self) -> None:

@@ -1,9 +1,9 @@
 """Scalar wave on 512 x 512 cells, float32, 500 steps, one source and one probe: within walls, and with an absorber.
 
 A sample is a step, so that "ms/sample" is the time of one update of 262,144 cells. All contenders use the same scheme of second
-order in space and time and the same map of speeds; the difference of their probes' traces, before any wave has come back from an
-edge, is a fact that must be small. Where waves are absorbed, each does it in its own way in strips of 10 cells inside the 512: ours
-and deepwave by a matched layer, devito by damping, which costs it less.
+order in space and time and the same map of speeds; the difference of their probes' traces, before any wave has come back from
+an edge, is a fact that must be small. Where waves are absorbed, each does it in its own way in strips of 10 cells inside the
+512: ours and deepwave by a matched layer, devito by damping.
 
 The limit reads u^n, u^(n-1) and C and writes u^(n+1) at every step, without any neighbour: 16 bytes per cell.
 """
@@ -39,7 +39,7 @@ peer_process = load_file(Path(__file__).with_name("peer_process.py"))
 PEERS = {
     "devito": (("devito==4.8.23",), "reference_devito.py"),
     # torch as in constraints.txt: another version may come with gigabytes for a GPU
-    "deepwave": (("deepwave==0.1.0", "torch==2.13.0"), "reference_deepwave.py"),
+    "deepwave": (("deepwave==0.1.0", "numpy", "torch==2.13.0"), "reference_deepwave.py"),
 }
 
 

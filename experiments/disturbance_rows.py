@@ -1,6 +1,6 @@
 """From the runs of a disturbance study to its rows: errors before, at and after, and what the pairs of seeds decide.
 
-    harm   = error at the knock - error before           (drift: what the frozen line lost at the end, of the same seed)
+    harm   = error at the knock - error before           (drift: what the frozen line lost at the end; same seed)
     left   = error at the end - error at the end of the same run undisturbed
     share  = 1 - left / harm                             the recovered share, of the means over seeds
 
@@ -140,6 +140,8 @@ def judge_row(row: Row, frozen: Row | None) -> None:
     left = values(row, "end") - values(row, "undisturbed")
     if row["kind"] == "knock":
         harm = values(row, "at") - values(row, "before")
+    elif not row["adapts"]:
+        harm = left  # what it lost is its own measure
     elif frozen is not None:
         harm = values(frozen, "end") - values(frozen, "undisturbed")
     else:

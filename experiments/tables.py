@@ -155,8 +155,13 @@ def number(value: float | None) -> str:
 
 
 def pairs_table(found: Sequence[Pair]) -> tuple[Table, list[str]]:
-    """Substrates against rules, whose columns are numbered; the numbers, and then the reasons that letters stand for."""
-    table = Table(title="which rule trains which substrate")
+    """Substrates against rules, whose columns are numbered: a plus, or letters that stand for what is missing.
+
+    Also the numbers' and the letters' meanings, a line each.
+    """
+    table = Table(
+        title="which rule trains which substrate (+), or what is missing", box=None, padding=(0, 1, 0, 0), pad_edge=False
+    )
     table.add_column("substrate", overflow="fold")
     rules = list(dict.fromkeys(pair.rule for pair in found))
     for place, _ in enumerate(rules, start=1):
@@ -171,8 +176,8 @@ def pairs_table(found: Sequence[Pair]) -> tuple[Table, list[str]]:
             why = pair.reason.replace(f"{pair.substrate} ", "")
             if why and why not in reasons:
                 reasons.append(why)
-            mark = f" {_letter(reasons.index(why))}" if why else ""
-            cells.append(f"{'yes' if pair.legal else 'no'}{mark}")
+            mark = _letter(reasons.index(why)) if why else ""
+            cells.append(f"{'+' if pair.legal else ''}{mark}")
         table.add_row(substrate, *cells)
     return table, legend + [f"{_letter(place)}: {reason}" for place, reason in enumerate(reasons)]
 

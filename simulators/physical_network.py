@@ -244,6 +244,9 @@ class PhysicalNetwork(AbstractSubstrate):
     def disturb(self, size: float, key: Key) -> None:
         """Change the physics of every layer for good by a relative `size`: for experiments, never for a rule."""
         for layer in self._layers:
+            if not callable(getattr(layer.block, "disturb", None)):
+                raise InputError(f"the physics of layer {layer.number} has no disturb; expected one that can be changed for good")
+        for layer in self._layers:
             layer.block.disturb(size, key.at("layer", layer.number))
         self._last = None
 

@@ -494,11 +494,13 @@ def _irreversible(medium: Medium, region: Region) -> str:
 
 
 def _with_density(medium: Medium, region: Region) -> Region:
-    if medium.nonlinearity is None:
+    """The smallest rectangle that holds a region and all density of a nonlinear medium."""
+    if medium.nonlinearity is None or not np.any(medium.nonlinearity.density):
         return region
     dense = np.asarray(medium.nonlinearity.density) != 0
-    if not dense.any():
-        return region
-    ends = [(int(one[0]), int(one[-1]) + 1) for one in (np.flatnonzero(dense.any(axis=1)), np.flatnonzero(dense.any(axis=0)))]
-    grown = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(region, ends, strict=True)]
-    return grown[0], grown[1]
+    (top, bottom), (left, right) = region
+    rows, columns = (np.flatnonzero(dense.any(axis=axis)) for axis in (1, 0))
+    return (
+        (min(top, int(rows[0])), max(bottom, int(rows[-1]) + 1)),
+        (min(left, int(columns[0])), max(right, int(columns[-1]) + 1)),
+    )

@@ -406,11 +406,11 @@ def pull_nonlinear(
         before, now, after = boxes[n - first], boxes[n - first + 1], boxes[n - first + 2]
         for k in range(source_cells.shape[0]):
             i, j = source_cells[k, 0], source_cells[k, 1]
-            value = square * v[i + 1, j + 1]
-            source_gradient[k, n] = value
+            source_gradient[k, n] = square * v[i + 1, j + 1]
+            value = source_gradient[k, n] * sources[k, n]
             i, j = i - row, j - column
             if 0 <= i < h and 0 <= j < w:
-                total[i, j] += (value + value) * sources[k, n] / courant[i, j]
+                total[i, j] += (value + value) / courant[i, j]
         advance(linear, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
         for i in range(h):
             saturation, speed, gain = response[i, 0], response[i, 1], response[i, 2]

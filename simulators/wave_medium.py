@@ -215,6 +215,9 @@ class WaveMediumOracle:
 OPTIONS = WaveMediumDescription
 """What the options of `build` are, and of what types."""
 
+LAYERED = False
+"""There are no hidden layers."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "wave-medium": {},
     "wave-medium-nonlinear": {"speed_slope_m_per_s": 250.0, "loss_per_s": 100.0, "saturation": 0.02},

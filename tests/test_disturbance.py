@@ -332,6 +332,7 @@ def test_a_drift_is_judged_by_what_the_frozen_line_lost() -> None:
     frozen = {"kind": "drift", "end": {"values": [0.5, 0.52, 0.49]}, "undisturbed": {"values": [0.1, 0.11, 0.09]}}
     row: dict[str, Any] = {
         "kind": "drift",
+        "adapts": True,
         "metric": "error",
         "validation_rows": 200,
         "end": {"values": [0.10, 0.11, 0.10]},
@@ -340,6 +341,9 @@ def test_a_drift_is_judged_by_what_the_frozen_line_lost() -> None:
     judge_row(row, frozen)
     assert row["verdict"] == RECOVERS
     assert row["harm"]["mean"] == pytest.approx(1.21 / 3)
+    still = {**row, "adapts": False, "end": {"values": [0.3, 0.32, 0.31]}}
+    judge_row(still, frozen)
+    assert still["verdict"] == DOES_NOT and still["recovered"]["mean"] == 0.0, "what does not adapt recovers nothing"
 
 
 def test_rates_are_given_tuned_or_the_rules_own() -> None:
