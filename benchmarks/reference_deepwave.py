@@ -44,7 +44,8 @@ class Job:
             self._trace = self._deepwave.scalar(**self._arguments)[-1]
 
     def trace(self) -> list[float]:
-        return [float(value) for value in self._trace[0, 0]]
+        # sample n is the field before step n, and ours after it
+        return [float(value) for value in self._trace[0, 0, 1:]]
 
 
 def main() -> None:

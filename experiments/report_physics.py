@@ -10,7 +10,8 @@ from typing import Any
 from inmaterio.experiments.controls import ABLATIONS, BASELINE, LINEAR_PHYSICS, WITHOUT_PHYSICS
 from inmaterio.experiments.metrics import EQUAL_MARGIN
 from inmaterio.experiments.physics_plots import Difference, differences_svg, reach
-from inmaterio.experiments.physics_tables import counted, difference_key, physics_sentences
+from inmaterio.experiments.physics_tables import counted as plainly_counted
+from inmaterio.experiments.physics_tables import difference_key, physics_sentences
 from inmaterio.experiments.report_entries import Entry, Versus, find_ablation, versus
 from inmaterio.experiments.report_figures import Panel
 from inmaterio.experiments.report_tables import difference_cell
@@ -161,6 +162,11 @@ def _dot(one: Held) -> Difference:
     assert gap is not None
     words = f"{points(gap.estimate, metric)}, {standing_text(gap, one.against.pair)}"
     return Difference(one.entry.label, one.entry.look, gap.estimate, gap.low, gap.high, words)
+
+
+def counted(value: int) -> str:
+    """A whole number with its thousands apart, never on two lines."""
+    return plainly_counted(value).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def trained(entry: Entry) -> int | None:

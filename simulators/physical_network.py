@@ -92,7 +92,7 @@ class Options:
     physics_options: dict[str, Any] = field(default_factory=dict)
     tunable: int = 0
     skip: bool = False
-    response: str = "magnitude"
+    response: str = "positive"
     labels: bool = True
     ablation: str = "none"
     twin_pairs: int = 3000
@@ -114,6 +114,8 @@ OPTIONS = Options
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "cavity": {"physics": "cavity"},
+    "linear-cavity": {"physics": "cavity", "physics_options": {"quadratic": 0.0, "cubic": 0.0}},
+    "cubic-cavity": {"physics": "cavity", "physics_options": {"quadratic": 0.0, "cubic": 0.0, "medium_hz": 1500.0}},
     "cavity-tunable": {"physics": "cavity", "tunable": 16},
     "metasurface": {"physics": "metasurface"},
     "metasurface-tunable": {"physics": "metasurface", "tunable": 16},

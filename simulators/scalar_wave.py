@@ -105,7 +105,14 @@ class Grid:
         return self.spacing_m / (math.sqrt(2.0) * self.step_s)
 
 
-@dataclass(frozen=True, slots=True)
+def _held(values: ArrayLike) -> Floats:
+    """A copy that nobody writes to."""
+    copy = np.array(values, dtype=np.float64)
+    copy.setflags(write=False)
+    return copy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Nonlinearity:
     """Where and how speed and loss depend on the field; see the module.
 
@@ -127,14 +134,15 @@ class Nonlinearity:
     saturation: float = 1.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "density", _held(check_array("density", self.density, low=0.0)))
         check_range("slope of the speed", self.speed_slope_m_per_s, low_open=True, high_open=True, unit="m/s")
         check_range("saturable loss", self.loss_per_s, low=0.0, high_open=True, unit="1/s")
         check_range("saturation field", self.saturation, low=0.0, low_open=True, high_open=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Medium:
-    """What waves run through.
+    """What waves run through. Maps are copied and can no longer be written to.
 
     Attributes
     ----------
@@ -165,6 +173,7 @@ class Medium:
     nonlinearity: Nonlinearity | None = None
     largest_frequency_hz: float | None = None
     dtype: str = "float64"
+    _prepared: list[Coefficients] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_name("dtype", self.dtype, ("float32", "float64"))
@@ -177,8 +186,8 @@ class Medium:
         if fastest > limit * (1.0 + ROUNDING):
             safe = self.grid.spacing_m / (math.sqrt(2.0) * fastest)
             raise InputError(
-                f"largest speed is {fastest:g} m/s, above the stability limit of {limit:g} m/s at a step of {self.grid.step_s:g} s and "
-                f"a spacing of {self.grid.spacing_m:g} m; the largest safe step is {safe:g} s"
+                f"largest speed is {fastest:g} m/s, above the stability limit of {limit:g} m/s at a step of "
+                f"{self.grid.step_s:g} s and a spacing of {self.grid.spacing_m:g} m; the largest safe step is {safe:g} s"
             )
         if self.largest_frequency_hz is not None:
             check_range("largest frequency", self.largest_frequency_hz, low=0.0, low_open=True, high_open=True, unit="Hz")
@@ -188,9 +197,11 @@ class Medium:
                     f"the wavelength at {self.largest_frequency_hz:g} Hz is {sampled:.3g} cells where the speed is "
                     f"{float(speed.min()):g} m/s; expected at least {CELLS_PER_WAVELENGTH:g} cells"
                 )
+        object.__setattr__(self, "speed_m_per_s", _held(speed))
         self._check_strips()
         if self.loss_per_s is not None:
             self._check_map("loss", self.loss_per_s, "1/s")
+            object.__setattr__(self, "loss_per_s", _held(self.loss_per_s))
         if self.nonlinearity is not None:
             self._check_map("density", self.nonlinearity.density, "")
 
@@ -451,7 +462,13 @@ def framed(state: State) -> Array:
 
 
 def coefficients(medium: Medium) -> Coefficients:
-    """What the kernels need of a medium, in its precision."""
+    """What the kernels need of a medium, in its precision; made once, not to be written to."""
+    if not medium._prepared:
+        medium._prepared.append(_prepare(medium))
+    return medium._prepared[0]
+
+
+def _prepare(medium: Medium) -> Coefficients:
     grid, absorber, nonlinearity = medium.grid, medium.absorber, medium.nonlinearity
     real = np.dtype(medium.dtype).type
     unused: Floats = np.empty((0, 0))
@@ -459,13 +476,15 @@ def coefficients(medium: Medium) -> Coefficients:
     def cast(values: Array) -> Any:
         return np.ascontiguousarray(values, dtype=medium.dtype)
 
-    speed = np.asarray(medium.speed_m_per_s, dtype=np.float64)
-    courant = speed * grid.step_s / grid.spacing_m
-    damping = np.zeros(grid.shape)
+    speed = medium.speed_m_per_s
+    courant = speed * (grid.step_s / grid.spacing_m)
+    damping: Floats = unused
+    if nonlinearity is not None:
+        damping = np.zeros(grid.shape)
     if medium.loss_per_s is not None:
-        damping = np.asarray(medium.loss_per_s, dtype=np.float64) * grid.step_s
+        damping = medium.loss_per_s * grid.step_s
     lossy = medium.loss_per_s is not None or nonlinearity is not None
-    density: Floats = unused if nonlinearity is None else np.asarray(nonlinearity.density, dtype=np.float64)
+    density: Floats = unused if nonlinearity is None else nonlinearity.density
     dense_rows = np.flatnonzero(density.any(axis=1))
     active = (int(dense_rows[0]), int(dense_rows[-1]) + 1) if len(dense_rows) else (0, 0)
     kind = kernels.NONLINEAR if nonlinearity is not None else kernels.LOSSY if lossy else kernels.LINEAR
@@ -473,7 +492,7 @@ def coefficients(medium: Medium) -> Coefficients:
         medium=kind,
         absorber=ABSORBERS[absorber.kind if absorber.sides else "none"],
         sides=np.array([side in absorber.sides for side in ("top", "bottom", "left", "right")], dtype=np.int64),
-        ratio=cast(courant**2),
+        ratio=cast(np.square(courant)),
         gain=cast(1.0 / (1.0 + damping) if lossy else unused),
         courant=cast(courant if nonlinearity is not None else unused),
         density=cast(density),
@@ -491,8 +510,8 @@ def _strip_coefficients(medium: Medium, speed: Floats) -> dict[str, Floats]:
     """Damping gains or memory coefficients by depth. Both are made, because a kernel's argument has one type."""
     cells, columns, spacing, step = medium.absorber.cells, medium.grid.shape[1], medium.grid.spacing_m, medium.grid.step_s
     thickness = max(cells, 1) * spacing
-    strips = medium.in_absorber()
-    reference = float(speed[strips].max()) if strips.any() else 0.0
+    strips = {"top": speed[:cells], "bottom": speed[-cells:], "left": speed[:, :cells], "right": speed[:, -cells:]}
+    reference = max((float(strips[side].max()) for side in medium.absorber.sides), default=0.0)
     nodes: Floats = (np.arange(cells, 0, -1, dtype=np.float64) - 0.5) * spacing
     halves: Floats = np.arange(cells, -1, -1, dtype=np.float64) * spacing
     across = np.zeros((2, columns))
@@ -517,9 +536,9 @@ def _strip_coefficients(medium: Medium, speed: Floats) -> dict[str, Floats]:
 def source_gains(medium: Medium, cells: Cells) -> Array:
     """What one unit of a source adds to each of these cells in a step: g C h^2, with the linear speed and loss."""
     rows, columns = cells[:, 0], cells[:, 1]
-    gains = (np.asarray(medium.speed_m_per_s, dtype=np.float64)[rows, columns] * medium.grid.step_s) ** 2
+    gains = (medium.speed_m_per_s[rows, columns] * medium.grid.step_s) ** 2
     if medium.loss_per_s is not None:
-        gains = gains / (1.0 + medium.grid.step_s * np.asarray(medium.loss_per_s, dtype=np.float64)[rows, columns])
+        gains = gains / (1.0 + medium.grid.step_s * medium.loss_per_s[rows, columns])
     return np.ascontiguousarray(gains, dtype=medium.dtype)
 
 
@@ -553,7 +572,7 @@ def _check_undense(cells: Cells, medium: Medium) -> None:
     if medium.nonlinearity is None:
         return
     for number, (row, column) in enumerate(cells.tolist()):
-        density = np.asarray(medium.nonlinearity.density)[row, column]
+        density = medium.nonlinearity.density[row, column]
         if density != 0:
             raise InputError(f"source {number} is at cell ({row}, {column}), where the density is {density:g}; expected 0")
 

@@ -254,7 +254,7 @@ class _Way:
         medium = recording.medium
         self._recording, self._driving = recording, driving
         self._own = coefficients(medium)
-        self._linear = coefficients(replace(medium, nonlinearity=None))
+        self._linear = self._own if medium.nonlinearity is None else coefficients(replace(medium, nonlinearity=None))
         self._square = np.dtype(medium.dtype).type(medium.grid.spacing_m**2)
         self._source_gains = source_gains(medium, recording.source_cells)
         self._probe_gains = np.ascontiguousarray(
@@ -289,7 +289,8 @@ class _Way:
         steps = recording.traces.shape[2]
         if recording.method == "reverse":
             rings, boxes = recording.rings[b], self._last_box(b)
-            largest = max(float(np.abs(one).max(initial=0.0)) for one in (boxes, rings, recording.traces[b]))
+            known = (boxes, rings, recording.traces[b])
+            largest = max(max(float(one.max(initial=0.0)), -float(one.min(initial=0.0))) for one in known)
             kernels.pull_linear(
                 self._own,
                 *shared,
@@ -305,7 +306,7 @@ class _Way:
                 sources,
             )
             pairs = zip(boxes, (recording.start.field[b], recording.start.previous[b]), strict=True)
-            difference = max(float(np.abs(found[1:-1, 1:-1] - known[self._inside]).max()) for found, known in pairs)
+            difference = max(float(np.abs(found[1:-1, 1:-1] - begun[self._inside]).max()) for found, begun in pairs)
             error = difference / largest if largest else 0.0
         longest = max((last - first for first, last in recording.segments), default=0)
         room = np.empty((longest + 2, *(self._size + 2)), dtype=medium.dtype)  # fresh memory for each segment would cost a third

@@ -94,18 +94,16 @@ def run_recorded(
 
 
 @kernel
-def add_product_row(total: Array, v: Array, above: Array, u: Array, below: Array) -> None:
-    """total += v L u in one row; v begins at the box's first cell, the rows of u one cell before it."""
-    for j in range(total.shape[0]):
-        total[j] += v[j] * ((above[j + 1] + below[j + 1]) + (u[j] + u[j + 2]) - ((u[j + 1] + u[j + 1]) + (u[j + 1] + u[j + 1])))
-
-
-@kernel
 def add_product(total: Array, adjoint: Array, box: Array, row: int, column: int) -> None:
     """total += v L u over a box of u."""
-    h, w = total.shape
-    for i in range(h):
-        add_product_row(total[i], adjoint[row + i + 1, column + 1 : column + 1 + w], box[i], box[i + 1], box[i + 2])
+    # unsigned: an index that might be negative costs the vector unit, and a slice per row as much again
+    one, two, down, right = np.uint64(1), np.uint64(2), np.uint64(row + 1), np.uint64(column + 1)
+    for i in range(np.uint64(total.shape[0])):
+        for j in range(np.uint64(total.shape[1])):
+            u = box[i + one, j + one]
+            total[i, j] += adjoint[i + down, j + right] * (
+                (box[i, j + one] + box[i + two, j + one]) + (box[i + one, j] + box[i + one, j + two]) - ((u + u) + (u + u))
+            )
 
 
 @kernel
@@ -228,96 +226,86 @@ def pull_linear(
 
 @kernel
 def local_response(
-    courant: Array, density: Array, damping: Array, constants: Array, u: Array, saturation: Array, speed: Array, gain: Array
+    courant: Array, density: Array, damping: Array, constants: Array, box: Array, saturation: Array, speed: Array, gain: Array
 ) -> None:
-    """Row of 1 / (1 + (u / u_th)^2), c dt / h and 1 / (1 + b dt) at the field u, which begins at the box's first cell."""
+    """1 / (1 + (u / u_th)^2), c dt / h and 1 / (1 + b dt) at the field u of a box."""
     one = courant.dtype.type(1)
     slope, saturable, inverse_square = constants[0], constants[1], constants[2]
-    for j in range(courant.shape[0]):
-        saturation[j] = one / (one + u[j] * u[j] * inverse_square)
-    for j in range(courant.shape[0]):
-        speed[j] = courant[j] + density[j] * slope * (u[j] * u[j])
-    for j in range(courant.shape[0]):
-        gain[j] = one / (one + (damping[j] + density[j] * saturable * saturation[j]))
+    h, w = courant.shape
+    for i in range(h):
+        for j in range(w):
+            u = box[i + 1, j + 1]
+            saturation[i, j] = one / (one + u * u * inverse_square)
+        for j in range(w):
+            u = box[i + 1, j + 1]
+            speed[i, j] = courant[i, j] + density[i, j] * slope * (u * u)
+        for j in range(w):
+            gain[i, j] = one / (one + (damping[i, j] + density[i, j] * saturable * saturation[i, j]))
 
 
 @kernel
-def laplacian_row(above: Array, u: Array, below: Array, out: Array) -> None:
-    """L u in one row; u and its neighbours begin one cell before it."""
-    for j in range(out.shape[0]):
-        out[j] = (above[j + 1] + below[j + 1]) + (u[j] + u[j + 2]) - ((u[j + 1] + u[j + 1]) + (u[j + 1] + u[j + 1]))
+def laplacian(box: Array, out: Array) -> None:
+    """L u of a box."""
+    h, w = out.shape
+    for i in range(h):
+        for j in range(w):
+            u = box[i + 1, j + 1]
+            out[i, j] = (box[i, j + 1] + box[i + 2, j + 1]) + (box[i + 1, j] + box[i + 1, j + 2]) - ((u + u) + (u + u))
 
 
 @kernel
-def difference_row(a: Array, b: Array, out: Array) -> None:
-    """a - b."""
-    for j in range(out.shape[0]):
-        out[j] = a[j] - b[j]
-
-
-@kernel
-def product_row(a: Array, b: Array, out: Array) -> None:
-    """a b."""
-    for j in range(out.shape[0]):
-        out[j] = a[j] * b[j]
-
-
-@kernel
-def driven_row(speed: Array, gain: Array, multiplier: Array, out: Array) -> None:
-    """v = K g lambda."""
-    for j in range(out.shape[0]):
-        out[j] = speed[j] * speed[j] * gain[j] * multiplier[j]
-
-
-@kernel
-def add_speed_row(q: Array, laplacian: Array, speed: Array, total: Array) -> None:
-    """One step's part of the gradient with respect to c_lin dt / h; q = g lambda."""
-    for j in range(total.shape[0]):
-        total[j] += (speed[j] + speed[j]) * laplacian[j] * q[j]
-
-
-@kernel
-def add_density_row(
-    q: Array, laplacian: Array, change: Array, u: Array, saturation: Array, speed: Array, constants: Array, dense: Array
+def add_nonlinear_products(
+    constants: Array,
+    before: Array,
+    now: Array,
+    after: Array,
+    spread: Array,
+    saturation: Array,
+    speed: Array,
+    q: Array,
+    total: Array,
+    dense: Array,
 ) -> None:
-    """One step's part of the gradient with respect to the density; change is u^(n+1) - u^(n-1)."""
+    """One step's part of the gradients by c_lin dt / h and by the density; q = g lambda, spread = L u."""
     slope, saturable = constants[0], constants[1]
-    for j in range(dense.shape[0]):
-        dense[j] += q[j] * ((speed[j] + speed[j]) * slope * (u[j] * u[j]) * laplacian[j] - saturable * saturation[j] * change[j])
+    h, w = q.shape
+    for i in range(h):
+        for j in range(w):
+            total[i, j] += (speed[i, j] + speed[i, j]) * spread[i, j] * q[i, j]
+        for j in range(w):
+            u = now[i + 1, j + 1]
+            dense[i, j] += (speed[i, j] + speed[i, j]) * slope * (u * u) * spread[i, j] * q[i, j]
+        for j in range(w):
+            dense[i, j] -= saturable * saturation[i, j] * (after[i + 1, j + 1] - before[i + 1, j + 1]) * q[i, j]
 
 
 @kernel
-def local_slope_row(
-    density: Array, laplacian: Array, change: Array, u: Array, saturation: Array, speed: Array, constants: Array, out: Array
+def add_local_slope(
+    constants: Array,
+    density: Array,
+    before: Array,
+    now: Array,
+    after: Array,
+    spread: Array,
+    saturation: Array,
+    speed: Array,
+    q: Array,
+    out: Array,
 ) -> None:
-    """What lambda^(n+1) adds to lambda^n in its own cell, without L, over q."""
-    two = constants.dtype.type(2)
+    """What lambda^(n+1) adds to lambda^n in its own cell, added to out."""
+    one, two = constants.dtype.type(1), constants.dtype.type(2)
     slope, saturable = constants[0] + constants[0], constants[1] * constants[2]
-    for j in range(out.shape[0]):
-        out[j] = two + two * density[j] * u[j] * (
-            slope * speed[j] * laplacian[j] + saturable * (saturation[j] * saturation[j]) * change[j]
-        )
-
-
-@kernel
-def add_local_row(carried: Array, q: Array, out: Array) -> None:
-    """out q + carried over out."""
-    for j in range(out.shape[0]):
-        out[j] = carried[j] + q[j] * out[j]
-
-
-@kernel
-def carry_row(multiplier: Array, q: Array, out: Array) -> None:
-    """(1 - 2 g) lambda: what is added two steps further back."""
-    for j in range(out.shape[0]):
-        out[j] = multiplier[j] - (q[j] + q[j])
-
-
-@kernel
-def add_row(a: Array, b: Array, out: Array) -> None:
-    """a + b."""
-    for j in range(out.shape[0]):
-        out[j] = a[j] + b[j]
+    h, w = q.shape
+    for i in range(h):
+        for j in range(w):
+            out[i, j] += two * q[i, j] * (density[i, j] * now[i + 1, j + 1] * (slope * speed[i, j] * spread[i, j]) + one)
+        for j in range(w):
+            out[i, j] += (
+                two
+                * q[i, j]
+                * (density[i, j] * now[i + 1, j + 1] * saturable * (saturation[i, j] * saturation[i, j]))
+                * (after[i + 1, j + 1] - before[i + 1, j + 1])
+            )
 
 
 @kernel
@@ -329,7 +317,8 @@ def drive_nonlinear_probes(
     n: int,
     row: int,
     column: int,
-    response: Array,
+    speed: Array,
+    gain: Array,
     multiplier: Array,
 ) -> None:
     """Add dL/dy^n at the probes: to lambda where one stands in the box, and to v with the gain its cell has there."""
@@ -338,7 +327,7 @@ def drive_nonlinear_probes(
         i, j = probe_cells[k, 0] - row, probe_cells[k, 1] - column
         if 0 <= i < h and 0 <= j < w:
             multiplier[i, j] += trace_gradient[k, n]
-            v[row + i + 1, column + j + 1] += response[i, 1, j] ** 2 * response[i, 2, j] * trace_gradient[k, n]
+            v[row + i + 1, column + j + 1] += speed[i, j] ** 2 * gain[i, j] * trace_gradient[k, n]
         else:
             v[row + i + 1, column + j + 1] += probe_gains[k] * trace_gradient[k, n]
 
@@ -390,16 +379,13 @@ def pull_nonlinear(
     """
     row, column = corner[0], corner[1]
     h, w = total.shape
-    # 1 / (1 + (u / u_th)^2), c dt / h and g at the field from which the step below was made
-    response = np.empty((h, 3, w), total.dtype)
-    rows = np.empty((5, w), total.dtype)
-    q, laplacian, change, next_multiplier, spread = rows[0], rows[1], rows[2], rows[3], rows[4]
-    for i in range(h):
-        u = boxes[last - first, i + 1, 1 : 1 + w]
-        local_response(courant[i], density[i], damping[i], constants, u, response[i, 0], response[i, 1], response[i, 2])
+    # what follows from the field that the step below starts from, then room for what the step needs
+    saturation, speed, gain = np.empty((h, w), total.dtype), np.empty((h, w), total.dtype), np.empty((h, w), total.dtype)
+    spread, q, around = np.empty((h, w), total.dtype), np.empty((h, w), total.dtype), np.empty((h + 2, w + 2), total.dtype)
+    local_response(courant, density, damping, constants, boxes[last - first], saturation, speed, gain)
     if last == trace_gradient.shape[1]:
         v = adjoint[last % 2]
-        drive_nonlinear_probes(v, probe_cells, probe_gains, trace_gradient, last - 1, row, column, response, multiplier)
+        drive_nonlinear_probes(v, probe_cells, probe_gains, trace_gradient, last - 1, row, column, speed, gain, multiplier)
     for m in range(last - first):
         n = last - 1 - m
         v, v_before = adjoint[1 - n % 2], adjoint[n % 2]
@@ -412,21 +398,26 @@ def pull_nonlinear(
             if 0 <= i < h and 0 <= j < w:
                 total[i, j] += (value + value) / courant[i, j]
         advance(linear, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
+        save_box(v, row, column, around)
+        laplacian(now, spread)
         for i in range(h):
-            saturation, speed, gain = response[i, 0], response[i, 1], response[i, 2]
-            u, u_before = now[i + 1, 1 : 1 + w], before[i + 1, 1 : 1 + w]
-            laplacian_row(now[i], now[i + 1], now[i + 2], laplacian)
-            difference_row(after[i + 1, 1 : 1 + w], u_before, change)
-            product_row(gain, multiplier[i], q)
-            add_speed_row(q, laplacian, speed, total[i])
-            add_density_row(q, laplacian, change, u, saturation, speed, constants, dense[i])
-            local_slope_row(density[i], laplacian, change, u, saturation, speed, constants, next_multiplier)
-            add_local_row(carried[i], q, next_multiplier)
-            carry_row(multiplier[i], q, carried[i])
-            end = column + w + 2
-            laplacian_row(v[row + i, column:end], v[row + i + 1, column:end], v[row + i + 2, column:end], spread)
-            add_row(next_multiplier, spread, multiplier[i])
-            local_response(courant[i], density[i], damping[i], constants, u_before, saturation, speed, gain)
-            driven_row(speed, gain, multiplier[i], v_before[row + i + 1, column + 1 : column + 1 + w])
+            for j in range(w):
+                q[i, j] = gain[i, j] * multiplier[i, j]
+        add_nonlinear_products(constants, before, now, after, spread, saturation, speed, q, total, dense)
+        for i in range(h):
+            # lambda^(n+1) gives way to what was carried, and leaves what it carries itself
+            for j in range(w):
+                carried[i, j], multiplier[i, j] = multiplier[i, j] - (q[i, j] + q[i, j]), carried[i, j]
+        add_local_slope(constants, density, before, now, after, spread, saturation, speed, q, multiplier)
+        laplacian(around, spread)
+        local_response(courant, density, damping, constants, before, saturation, speed, gain)
+        for i in range(h):
+            for j in range(w):
+                multiplier[i, j] += spread[i, j]
+            for j in range(w):
+                around[i + 1, j + 1] = speed[i, j] * speed[i, j] * gain[i, j] * multiplier[i, j]
+            v_before[row + i + 1, column + 1 : column + 1 + w] = around[i + 1, 1 : 1 + w]
         if n > 0:
-            drive_nonlinear_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1, row, column, response, multiplier)
+            drive_nonlinear_probes(
+                v_before, probe_cells, probe_gains, trace_gradient, n - 1, row, column, speed, gain, multiplier
+            )

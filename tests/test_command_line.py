@@ -58,7 +58,7 @@ def machine(call: Call, *arguments: str) -> Any:
     return json.loads(out)
 
 
-@pytest.mark.parametrize("command", ["list", "compare", "run", "energy", "report", "bench", "warmup"])
+@pytest.mark.parametrize("command", ["list", "compare", "run", "disturb", "energy", "report", "bench", "warmup"])
 def test_every_command_has_help_with_an_example(call: Call, command: str) -> None:
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")

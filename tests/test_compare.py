@@ -350,7 +350,7 @@ def test_rules_and_substrates_are_read_at_80_columns() -> None:
     text = printed(table, 80)
     assert "…" not in text
     line = next(line for line in text.splitlines() if "substrate-1" in line)
-    assert re.findall(r"yes|no a", line) == ["yes", "no a", "yes", "yes", "yes", "yes"]
+    assert line.split() == ["substrate-1", "+", "a", "+", "+", "+", "+"]
     assert legend == [*(f"{i + 1}: rule-with-a-long-name-{i}" for i in range(6)), "a: lacks trait x"]
 
 

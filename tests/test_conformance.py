@@ -32,6 +32,8 @@ SUBSTRATES = (
     "hopfield-weak-feedback",
     "digital-feedforward",
     "cavity",
+    "linear-cavity",
+    "cubic-cavity",
     "cavity-tunable",
     "metasurface",
     "metasurface-tunable",
@@ -75,7 +77,16 @@ RATE_FACTORS = {("delta-rule", "sigmoid"): 8.0}
 """Where a rule's own rate does not suit a kind of output: it knows no slope, so saturating outputs learn slowly."""
 
 
-HEAVY = ("cavity", "cavity-tunable", "metasurface", "metasurface-tunable", "diffractive", "fisher-kpp")
+HEAVY = (
+    "cavity",
+    "linear-cavity",
+    "cubic-cavity",
+    "cavity-tunable",
+    "metasurface",
+    "metasurface-tunable",
+    "diffractive",
+    "fisher-kpp",
+)
 """Physics that takes a while: here one rule learns on each, the other legal pairs are in the slow tests. The composite they
 stand in is the random network's."""
 
