@@ -10,13 +10,15 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_N
 
 export PYTHON PIP_OPTIONS
 
-.PHONY: help demo test slow check format bench docs clean distclean setup links
+.PHONY: help demo test slow check format bench docs physical parity vowels knock clean distclean setup links
 
 help:
 	@echo "make demo    train a relaxing analog network on handwritten digits, beside its controls; prints where the report is"
 	@echo "make test    run the tests (at most 4 minutes on two cores)"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make bench   compare our speed with references and with the machine's limit"
+	@echo "make physical, parity, vowels, knock"
+	@echo "             studies of rules on waves: two CPU-hours the first, minutes the others; each goes on where it was stopped"
 	@echo "make docs    pages of the programming interface, in docs/api"
 	@echo "make slow    the long tests, among them the study on digits: minutes"
 	@echo "make format  sort imports and format the code"
@@ -29,6 +31,30 @@ demo: setup
 	$(BIN)/inmaterio compare --quick --data digits \
 	    --substrate hopfield-ideal --substrate hopfield-imperfect \
 	    --rule equilibrium-propagation --rule contrastive-hebbian --out runs/demo
+
+# Studies of rules on driven physics: docs/physical.md says what came out. Each can be stopped and goes on.
+STUDY := --quick --optimiser adam --loss cross_entropy
+
+physical: setup
+	$(BIN)/inmaterio compare $(STUDY) --data digits --train-limit 1000 --epochs 10 --seeds 3 --hidden 32 --hidden 32 \
+	    --substrate cavity --substrate metasurface --substrate cavity-tunable --substrate metasurface-tunable \
+	    --rule model-free-forward-forward --rule forward-forward --rule node-perturbation --rule simultaneous-perturbation \
+	    --rule multiplexed-gradient-descent --rule physics-aware-training --rule in-situ-adjoint \
+	    --hyper model-free-forward-forward.head=true --out runs/physical
+
+parity: setup
+	$(BIN)/inmaterio compare $(STUDY) --data parity-3 --epochs 20 --seeds 5 --hidden 0 --rule delta-rule \
+	    --substrate linear-cavity --substrate cubic-cavity --out runs/parity \
+	    --option linear-cavity.detectors=16 --option linear-cavity.labels=false \
+	    --option cubic-cavity.detectors=16 --option cubic-cavity.labels=false
+
+vowels: setup
+	$(BIN)/inmaterio compare $(STUDY) --data vowels-synthetic --epochs 10 --seeds 3 --batch-size 9 \
+	    --substrate wave-medium --substrate wave-medium-nonlinear --rule in-situ-adjoint --rule backpropagation --out runs/vowels
+
+knock: setup
+	$(BIN)/inmaterio disturb --data digits --train-limit 1000 --hidden 32 --seeds 3 \
+	    --substrate cavity --substrate metasurface --out runs/knock
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)

@@ -90,7 +90,7 @@ def plan_rows(
     substrates, rules : sequence of str
         Names as `inmaterio.experiments.registry` takes them.
     loss : str, optional
-        In place of each rule's own.
+        In place of each rule's own, where a rule follows one that can be chosen.
     hyper, options : mapping of str to mapping, optional
         Hyperparameters by rule, and options by substrate, in place of their own.
 
@@ -125,6 +125,12 @@ def plan_rows(
         if not partners:
             reasons = [note for note in notes if repr(substrate) in note]
             raise InputError(f"no rule that was asked for can train {substrate!r}: {'; '.join(reasons)}")
+
+    if loss is not None:
+        own = [rule for rule in rules if "loss" not in find_rule(rule).defaults]
+        if len(own) == len(rules):
+            raise InputError(f"rule {own[0]!r} has no loss to choose; leave --loss out")
+        notes += [f"loss {loss} is not for {rule}, which has one of its own" for rule in own]
 
     def hidden_of(substrate: str) -> tuple[int, ...]:
         return base.substrate.hidden if find_substrate(substrate).layered else ()
@@ -209,10 +215,7 @@ def _twin_rates(substrate: str) -> float | tuple[float, ...] | None:
 def _hyper(rule: str, loss: str | None) -> dict[str, Any]:
     if loss is None:
         return {}
-    entry = find_rule(rule)
-    if "loss" not in entry.defaults:
-        raise InputError(f"rule {rule!r} has no loss to choose; leave --loss out")
-    return {"loss": loss}
+    return {"loss": loss} if "loss" in find_rule(rule).defaults else {}
 
 
 def ablation_of(name: str) -> tuple[str, str] | None:

@@ -80,7 +80,7 @@ def traces(
         if nonlinearity is not None and density is not None:
             c = speed + density * nonlinearity.speed_slope_m_per_s * u**2
             b = loss + density * nonlinearity.loss_per_s / (1 + (u / nonlinearity.saturation) ** 2)
-        driven = torch.zeros(grid.shape, dtype=torch.float64)
+        driven = torch.zeros(grid.shape, dtype=sources.dtype)
         places = (torch.tensor(source_cells[:, 0]), torch.tensor(source_cells[:, 1]))
         driven = driven.index_put(places, dt**2 * sources[:, n], accumulate=True)
         ratio = (c * dt / h) ** 2

@@ -109,7 +109,7 @@ def test_adjoint_dot_product_of_sources_and_start(absorber: str, kind: str) -> N
 
 @pytest.mark.parametrize("absorber", ["graded", "cpml"])
 def test_adjoint_dot_product_of_a_nonlinear_medium(absorber: str) -> None:
-    """<J d, w> = <d, J^T w> for a change d of everything at once, with J d by forward differentiation of the slow twin."""
+    """<J d, w> = <d, J^T w> for a change d of everything at once, with J d by a complex step of the slow twin."""
     medium = make_medium(absorber, "nonlinear")
     assert medium.nonlinearity is not None
     recording, gradient, weights = run_and_pull(medium, 1)
@@ -127,17 +127,16 @@ def test_adjoint_dot_product_of_a_nonlinear_medium(absorber: str) -> None:
         for k, (mask, place) in enumerate(zip(masks, places, strict=True))
     ]
 
-    def run(
-        speed: torch.Tensor, density: torch.Tensor, sources: torch.Tensor, field: torch.Tensor, previous: torch.Tensor
-    ) -> torch.Tensor:
-        return naive_traces(medium, speed, density, sources, SOURCES, PROBES, field, previous)
-
-    _, moved = torch.func.jvp(run, tuple(torch.tensor(one) for one in places), tuple(torch.tensor(one) for one in changes))
-    left = float(np.sum(moved.numpy() * weights[0]))
+    tiny = 1e-30  # Im f(x + i tiny d) / tiny: nothing is subtracted, so the derivative is exact to rounding
+    speed, density, sources, field, previous = (
+        torch.tensor(place + 1j * tiny * change) for place, change in zip(places, changes, strict=True)
+    )
+    moved = naive_traces(medium, speed, density, sources, SOURCES, PROBES, field, previous).numpy().imag / tiny
+    left = float(np.sum(moved * weights[0]))
     assert gradient.density is not None
     found = (gradient.speed, gradient.density, gradient.sources[0], gradient.field[0], gradient.previous[0])
     right = sum(float(np.sum(a * b)) for a, b in zip(changes, found, strict=True))
-    scale = float(np.linalg.norm(moved.numpy()) * np.linalg.norm(weights))
+    scale = float(np.linalg.norm(moved) * np.linalg.norm(weights))
     assert abs(left - right) < 1e-12 * scale
     assert abs(left) > 1e-3 * scale
 
