@@ -43,6 +43,7 @@ from inmaterio.simulators.scalar_wave import (
     rest,
     source_gains,
 )
+from inmaterio.simulators.scalar_wave_kernels import Coefficients
 
 Region = tuple[tuple[int, int], tuple[int, int]]
 """First row and the one after the last; first column and the one after the last."""
@@ -253,8 +254,8 @@ class _Way:
     def __init__(self, recording: Recording, driving: Array) -> None:
         medium = recording.medium
         self._recording, self._driving = recording, driving
-        self._own = coefficients(medium)
-        self._linear = self._own if medium.nonlinearity is None else coefficients(replace(medium, nonlinearity=None))
+        self._own = _prepared(medium)
+        self._linear = self._own if medium.nonlinearity is None else _prepared(replace(medium, nonlinearity=None))
         self._square = np.dtype(medium.dtype).type(medium.grid.spacing_m**2)
         self._source_gains = source_gains(medium, recording.source_cells)
         self._probe_gains = np.ascontiguousarray(
@@ -392,7 +393,7 @@ def _run(
     """Traces of a run, and the states in which it stood at these steps; rings around the region where there is room for them."""
     (top, bottom), (left, right) = region
     corner, size = np.array([top, left]), np.array([bottom - top, right - left])
-    prepared, gains = coefficients(medium), source_gains(medium, places)
+    prepared, gains = _prepared(medium), source_gains(medium, places)
     batch = len(driven)
     traces = np.empty((batch, len(probes), driven.shape[2]), dtype=medium.dtype)
     states = [start] + [
@@ -424,6 +425,12 @@ def _run(
         # the plain run says where and when
         propagate(medium, driven, places, probes, start=start)
     return traces, tuple(states)
+
+
+def _prepared(medium: Medium) -> Coefficients:
+    """`coefficients` with a map of its own: one that cannot be written is another type, and would compile every kernel again."""
+    found = coefficients(medium)
+    return found._replace(density=found.density.copy())
 
 
 def _for_each(work: Callable[[int], Any], count: int) -> list[Any]:

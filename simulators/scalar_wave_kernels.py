@@ -1,7 +1,8 @@
 """Kernels of the scalar wave: rows, absorbing strips, one step, one sample, a batch. Equations: `scalar_wave`.
 
 A field is an array (rows + 2, columns + 2) whose frame is zero and stays so; maps have no frame, so cell (i, j) of a map is
-(i + 1, j + 1) of a field. A step overwrites u^(n-1) with u^(n+1).
+(i + 1, j + 1) of a field. More zero columns may follow, so that rows begin on cache lines. A step overwrites u^(n-1) with
+u^(n+1).
 
 Each row is updated whole, over the shape of the map, which is what lets the compiler use the vector unit; what an absorber adds
 in its strips is put right afterwards, while the row is in the nearest cache. Inner loops take whole arrays and never swap them:
@@ -199,9 +200,9 @@ def match_row(
 
 
 @kernel
-def keep_columns(spare: Array, out: Array, i: int) -> None:
+def keep_columns(spare: Array, out: Array, i: int, columns: int) -> None:
     """Copy row i of the left and right strips to `spare`."""
-    length, start = np.uint64(spare.shape[1]), np.uint64(out.shape[1] - 1 - spare.shape[1])
+    length, start = np.uint64(spare.shape[1]), np.uint64(columns + 1 - spare.shape[1])
     for k in range(length):
         spare[0, k] = out[i + 1, k + np.uint64(1)]
     for k in range(length):
@@ -262,7 +263,7 @@ def advance(
         for i in range(first_row, last_row):
             strip, k = strip_row(sides, rows, cells, i)
             if absorber == GRADED:
-                keep_columns(spare, out, i)
+                keep_columns(spare, out, i, columns)
             if medium == NONLINEAR and c.active_rows[0] <= i < c.active_rows[1]:
                 bad += nonlinear_row(
                     out,
@@ -335,8 +336,8 @@ def find_fault(coefficients: Coefficients, now: Array, fault: NDArray[np.int64],
     c = coefficients
     courant, density, largest = c.courant, c.density, c.largest_courant
     for blown_up in (True, False):
-        for i in range(now.shape[0] - 2):
-            for j in range(now.shape[1] - 2):
+        for i in range(c.ratio.shape[0]):
+            for j in range(c.ratio.shape[1]):
                 u = now[i + 1, j + 1]
                 if blown_up:
                     if not np.isfinite(u):

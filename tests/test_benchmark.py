@@ -112,6 +112,7 @@ def test_rows_define_ratio_limit_and_time_per_sample() -> None:
         "of_limit": 0.5,
         "per_sample_ms": 100.0,
         "facts": {"difference": 1e-7},
+        "absent": {},
     }
     assert medium["ratio"] == 2.5
     assert json.loads(json.dumps(rows)) == rows

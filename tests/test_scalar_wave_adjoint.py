@@ -237,9 +237,9 @@ def test_single_precision_is_near_double() -> None:
 def test_memory_is_a_small_part_of_all_steps() -> None:
     """The published grid, 140 x 140 and 1000 steps; nothing is pulled back here."""
     grid = Grid((140, 140), spacing_m=0.049, step_s=1e-4)
-    medium = Medium(grid, np.full(grid.shape, 343.0), dtype="float32")
+    medium = Medium(grid, np.full(grid.shape, 343.0))
     cells, probes = np.array([[70, 25]]), np.array([[70, 115]])
-    everything = 1000 * 140 * 140 * 4
+    everything = 1000 * 140 * 140 * 8
     drive = np.zeros((1, 1, 1000))
     reverse = record(medium, drive, cells, probes)
     assert reverse.memory_bytes < 0.05 * everything
