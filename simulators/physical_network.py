@@ -57,7 +57,12 @@ from inmaterio.simulators.substrate import AbstractSubstrate, check_batch, check
 
 Floats = NDArray[np.float64]
 
-PHYSICS: Mapping[str, str] = {"cavity": "cavity", "metasurface": "metasurface", "diffractive": "diffractive_layers"}
+PHYSICS: Mapping[str, str] = {
+    "cavity": "cavity",
+    "metasurface": "metasurface",
+    "diffractive": "diffractive_layers",
+    "fisher-kpp": "fisher_kpp",
+}
 """Modules that build physics, by name: a new kind of physics adds a line."""
 
 

@@ -21,8 +21,8 @@ LINEAR, LOSSY, NONLINEAR = 0, 1, 2
 OPEN, GRADED, CPML = 0, 1, 2
 FINE, TOO_FAST, NOT_FINITE = 0, 1, 2
 
-BLOCK = 32
-"""Rows that are updated before their strips are put right: few enough to stay in a core's own cache."""
+BLOCK = 128
+"""Rows that are updated before their strips are put right: their ends are then still in a core's own cache."""
 
 
 class Coefficients(NamedTuple):
