@@ -66,6 +66,7 @@ class PhysicalLayer:
         self._settings = settings
         self._pool: Floats = np.zeros((0, drives))
         self._ledger: Ledger = block.ledger
+        self._role = "substrate"
 
     @property
     def signals(self) -> int:
@@ -79,8 +80,15 @@ class PhysicalLayer:
 
     def attach(self, ledger: Ledger, role: str) -> None:
         """Count the physics' events in this ledger under this role, and the host's under ``"host"``."""
-        self._ledger = ledger
-        self.block.attach(_WithoutSamples(ledger), role)
+        self._ledger, self._role = ledger, role
+        self.block.attach(_PartOfMore(ledger, ("sample", "program_call")), role)
+
+    def wait(self, seconds: float, *, first: bool) -> None:
+        """Let time pass for the physics; it passes for all layers at once, so that only the first one's is counted."""
+        hidden = ("sample", "program_call") if first else ("sample", "program_call", "second")
+        self.block.attach(_PartOfMore(self._ledger, hidden), self._role)
+        self.block.wait(seconds)
+        self.attach(self._ledger, self._role)
 
     def calibrate(self, drive: Floats, samples: Samples, key: Key) -> None:
         """Measure mean and spread of every detector, and keep the drives for fits; fit the linear map under that ablation."""
@@ -204,14 +212,14 @@ class PhysicalLayer:
 
 
 @final
-class _WithoutSamples:
+class _PartOfMore:
     """The ledger as a layer's physics sees it: a sample that passes through several layers is still one sample."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, hidden: tuple[str, ...]) -> None:
+        self._ledger, self._hidden = ledger, hidden
 
     def tally(self, role: str, name: str, amount: float) -> None:
-        if name not in ("sample", "program_call"):
+        if name not in self._hidden:
             self._ledger.tally(role, name, amount)
 
     def __getattr__(self, name: str) -> Any:

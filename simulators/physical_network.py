@@ -202,6 +202,8 @@ class PhysicalNetwork(AbstractSubstrate):
         self._widths, self._options = widths, options
         self._maps: dict[str, Floats] = {name: np.zeros(one.shape) for name, one in parameters.items() if one.digital}
         self._last: tuple[Array, tuple[Layer, ...]] | None = None
+        self._waited_s = 0.0
+        self.attach(self._ledger, self._role)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -224,7 +226,8 @@ class PhysicalNetwork(AbstractSubstrate):
     @property
     def clock_s(self) -> float:
         """Time the physics has taken, in s: the layers work one after the other; the host's time is not modelled."""
-        return float(sum(layer.block.clock_s for layer in self._layers))
+        # all layers wait at the same time
+        return float(sum(layer.block.clock_s for layer in self._layers)) - (len(self._layers) - 1) * self._waited_s
 
     @property
     def requested(self) -> Mapping[str, Array]:
@@ -246,7 +249,8 @@ class PhysicalNetwork(AbstractSubstrate):
     def wait(self, seconds: float) -> None:
         """Let time pass for the physics of every layer."""
         for layer in self._layers:
-            layer.block.wait(seconds)
+            layer.wait(seconds, first=layer.number == 1)
+        self._waited_s += seconds
 
     def disturb(self, size: float, key: Key) -> None:
         """Change the physics of every layer for good by a relative `size`: for experiments, never for a rule."""
@@ -427,7 +431,7 @@ class PhysicalNetwork(AbstractSubstrate):
 
     def snapshot(self) -> dict[str, Any]:
         """Maps, and what every layer keeps under ``layer_k/``."""
-        own: dict[str, Any] = {name: one.copy() for name, one in self._maps.items()}
+        own: dict[str, Any] = {"waited_s": self._waited_s, **{name: one.copy() for name, one in self._maps.items()}}
         for layer in self._layers:
             own |= {f"layer_{layer.number}/{name}": one for name, one in layer.snapshot().items()}
         return own
@@ -441,13 +445,14 @@ class PhysicalNetwork(AbstractSubstrate):
             When an entry is missing or does not fit.
         """
         maps = {}
+        check_name("entry of the snapshot", "waited_s", snapshot)
         for name, values in self._maps.items():
             check_name("entry of the snapshot", name, snapshot)
             maps[name] = np.array(check_array(name, snapshot[name], shape=values.shape), dtype=np.float64)
         for layer in self._layers:
             place = f"layer_{layer.number}/"
             layer.restore({name.removeprefix(place): one for name, one in snapshot.items() if name.startswith(place)})
-        self._maps, self._last = maps, None
+        self._maps, self._last, self._waited_s = maps, None, float(snapshot["waited_s"])
 
     def oracle(self) -> NetworkOracle | None:
         """The exact network of this very chip; None where the physics of a layer has no exact model."""

@@ -127,7 +127,7 @@ def requests(substrate: Any, scale: float = 0.3) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, parameter in substrate.parameters.items():
         if "Write" in parameter.accepts:
-            made[name] = Write(scale * rng.uniform(-1, 1, parameter.shape))
+            made[name] = Write(np.clip(scale * rng.uniform(-1, 1, parameter.shape), parameter.low, parameter.high))
         else:
             made[name] = Outer(rng.uniform(-1, 1, (3, parameter.shape[0])), rng.uniform(-1, 1, (3, parameter.shape[1])), scale)
     return made
