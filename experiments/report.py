@@ -1,7 +1,8 @@
 """One HTML page about a comparison or about some runs: it loads nothing, needs no script and says what it does not know.
 
 The page is made from ``comparison.json`` and the run directories alone, priced with the table of costs that is given, so
-that a reader can replace a constant and make the page again without running anything.
+that a reader can replace a constant and make the page again without running anything. Only the pictures of a wave medium, on
+a page about runs, load the trained chip and its data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from inmaterio.experiments.configuration import to_toml
 from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY
 from inmaterio.experiments.digital_inference import INT8_NOTE
 from inmaterio.experiments.energy import NOT_MODELLED
+from inmaterio.experiments.field_pictures import medium_context
 from inmaterio.experiments.left_out import split_notes
 from inmaterio.experiments.metrics import DECIDING_PAIRS
 from inmaterio.experiments.report_entries import Entry, compare_runs, entries_of, find_baseline, find_readout
@@ -155,6 +157,7 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
         ],
         "physics": physics_context(everything, settings),
         "work": work_context(everything, settings),
+        "medium": medium_context([record for line in comparison.runs for record in line]) if single else None,
         "chance": chance_levels(entries),
         "settled": f"{SETTLED:g}",
         "baseline": BP_FEEDFORWARD,

@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 from inmaterio.devices.converters import convert
 from inmaterio.devices.randomness import Key, normal_array, normals
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.simulators import wave_density
 from inmaterio.simulators.black_box import AbstractBlackBox
 from inmaterio.simulators.capabilities import Array, Backward, Parameter, Port, Samples
 from inmaterio.simulators.digital_twin import loss_and_gradient
+from inmaterio.simulators.scalar_wave import Medium, propagate
 from inmaterio.simulators.substrate import check_batch
 from inmaterio.simulators.wave_medium_model import (
     Passed,
     WaveMediumDescription,
+    hold,
     measure,
     normalised,
     normalised_pullback,
@@ -156,6 +159,56 @@ class WaveMedium(AbstractBlackBox):
         """
         check_range("size of the disturbance", size, low=0.0, high_open=True)
         self._amount = self._safe(self._amount * np.exp(size * normal_array(key.at("disturb"), self._amount.shape)))
+
+    def speed_map(self) -> Floats:
+        """Speed of weak waves in every cell of this very chip, (rows, columns), in m/s: for experiments, never for a rule."""
+        return np.array(self._as_made().speed_m_per_s, dtype=np.float64)
+
+    def pictures(self, inputs: Array, every: int, *, first: int = 0, count: int | None = None) -> tuple[Floats, Floats]:
+        """What nobody can see in the device, the whole field: for experiments, never for a rule; nothing is counted.
+
+        Parameters
+        ----------
+        inputs : ndarray, shape (batch, samples)
+            Waveforms, as for `forward`.
+        every : int
+            Steps between pictures, at least 1.
+        first : int
+            Steps before the first interval.
+        count : int, optional
+            Pictures per waveform; as many as there is time for by default.
+
+        Returns
+        -------
+        fields : ndarray, shape (batch, pictures, rows, columns)
+            Field after ``first + every``, ``first + 2 every``, ... steps, in units of the drive.
+        intensities : ndarray, shape (batch, classes)
+            sum over t of u^2 at each probe, of the whole run, without noise.
+
+        Raises
+        ------
+        InputError
+            When the inputs do not fit the port, or the run has too few steps.
+        """
+        checked = check_batch(inputs, np.arange(len(inputs)), self._ports["input"])
+        steps = self._description.steps
+        check_range("every", every, low=1, high=steps, unit="steps")
+        check_range("first", first, low=0, high=steps - every, unit="steps")
+        most = (steps - first) // every
+        count = most if count is None else count
+        check_range("count", count, low=1, high=most, unit="pictures")
+        source = hold(self._description, np.asarray(convert(self._dac, checked), dtype=np.float64))
+        cells = self._description.source_cells, self._description.probe_cells
+        medium, last = self._as_made(), first + count * every
+        before = propagate(medium, source[:, :, :first], *cells)
+        during = propagate(medium, source[:, :, first:last], *cells, start=before.state, picture_every=every)
+        after = propagate(medium, source[:, :, last:], *cells, start=during.state)
+        traces = np.concatenate([before.traces, during.traces, after.traces], axis=2, dtype=np.float64)
+        return np.asarray(during.pictures, dtype=np.float64), np.asarray(np.sum(traces**2, axis=2))
+
+    def _as_made(self) -> Medium:
+        made = wave_density.material(self._description.projection, self._held["density"]) * self._amount
+        return self._description.medium(made)
 
     def twin(self) -> Any:
         """The nominal medium with the density it was last asked for: see `wave_medium_twin.make_twin`."""
