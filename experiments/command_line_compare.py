@@ -82,7 +82,13 @@ def compare_command(
     Example: `inmaterio compare --quick --substrate hopfield-ideal hopfield-imperfect --rule equilibrium-propagation`
     """
     from inmaterio.experiments.compare import compare
-    from inmaterio.experiments.physics_tables import has_ablations, physics_sentences, physics_table, work_table
+    from inmaterio.experiments.physics_tables import (
+        fidelity_sentences,
+        has_ablations,
+        physics_sentences,
+        physics_table,
+        work_table,
+    )
     from inmaterio.experiments.report import write_comparison_report
     from inmaterio.experiments.tables import comparison_table
     from inmaterio.experiments.tuning import FOLDER
@@ -131,7 +137,7 @@ def compare_command(
         for further in (physics_table(found.rows, width=console.width), work_table(found.rows, batch_size=batch_size)):
             console.print()
             console.print(further)
-        for sentence in physics_sentences(found.rows):
+        for sentence in (*physics_sentences(found.rows), *fidelity_sentences(found.rows)):
             console.print(sentence, markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     if as_json:

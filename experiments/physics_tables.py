@@ -126,3 +126,12 @@ def physics_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 where = "; ".join(f"{', '.join(rules)} on {substrate}" for substrate, rules in groups[standing].items())
                 sentences.append(f"Compared with {words}, {verb} {where}.")
     return sentences
+
+
+def fidelity_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How well the models that were fitted to the physics predict pairs held out; those of ablations are left out."""
+    found = [row for row in rows if row.get("twin_fidelity") is not None and not ablation_of(row["rule"])]
+    if not found:
+        return []
+    told = "; ".join(dict.fromkeys(f"{row['rule']} on {row['substrate']} {row['twin_fidelity']:.3f}" for row in found))
+    return [f"Twins fitted to measured pairs predict pairs held out with R² of (mean over layers and runs): {told}."]

@@ -11,7 +11,7 @@ from inmaterio.experiments.controls import ABLATIONS, BASELINE, LINEAR_PHYSICS, 
 from inmaterio.experiments.metrics import EQUAL_MARGIN
 from inmaterio.experiments.physics_plots import Difference, differences_svg, reach
 from inmaterio.experiments.physics_tables import counted as plainly_counted
-from inmaterio.experiments.physics_tables import difference_key, physics_sentences
+from inmaterio.experiments.physics_tables import difference_key, fidelity_sentences, physics_sentences
 from inmaterio.experiments.report_entries import Entry, Versus, find_ablation, versus
 from inmaterio.experiments.report_figures import Panel
 from inmaterio.experiments.report_tables import difference_cell
@@ -107,11 +107,12 @@ def physics_context(entries: Sequence[Entry], settings: Mapping[str, Any]) -> di
             "rule": one.entry.label,
             "substrate": one.entry.row.substrate,
             difference_key(one.words): {"standing": one.against.standing},
+            "twin_fidelity": one.entry.row.extra.get("twin_fidelity"),
         }
         for one in held
         if one.against.error is not None
     ]
-    return {"sentences": physics_sentences(stood), "blocks": blocks, "margin": EQUAL_MARGIN}
+    return {"sentences": [*physics_sentences(stood), *fidelity_sentences(stood)], "blocks": blocks, "margin": EQUAL_MARGIN}
 
 
 def _substrate(held: Sequence[Held], place: tuple[str, str, str], name: str) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
         "inference_variants_J": {one.label: _points(one.energy) for one in digital},
         "chance_error": _mean(datasets, "chance_error"),
         "data_notes": str(first.get("data_notes", "")),
+        "twin_fidelity": _mean(datasets, "twin_fidelity"),
         "trained_digital": int(first["trained_digital"]),
         "trained_physical": int(first["trained_physical"]),
         "work": {

@@ -254,6 +254,7 @@ def conclude(parts: Parts, course: Course) -> dict[str, float | int | str]:
         **({"data_notes": "; ".join(parts.dataset.notes)} if parts.dataset.notes else {}),
         "rule": parts.entry.name,
         "substrate": parts.config.substrate.name,
+        "twin_fidelity": float(np.mean(fidelity)) if (fidelity := getattr(parts.chip, "fidelity", ())) else np.nan,
         "trained_digital": sum(math.prod(one.shape) for one in trained if one.digital),
         "trained_physical": sum(math.prod(one.shape) for one in trained if not one.digital),
         "inference_samples": parts.ledger.total("sample", "infer"),

@@ -1,5 +1,6 @@
 """One layer of a physical network up to its map: the physics, what is known of its detectors, and what is fitted to it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -60,18 +61,20 @@ class PhysicalLayer:
         if block.ports["input"].size != drives:
             raise InputError(f"physics of layer {number} takes {block.ports['input'].size} inputs; expected {drives}")
         self.block, self.number, self.drives, self.ablation = block, number, drives, ablation
-        self.mean = np.zeros(block.ports["output"].size)
-        self.gain = np.ones(block.ports["output"].size)
+        # without physics the drive itself is what is z-scored
+        width = drives if ablation == "no-physics" else block.ports["output"].size
+        self.mean, self.gain = np.zeros(width), np.ones(width)
         self.model: FittedResponse | None = None
         self._settings = settings
         self._pool: Floats = np.zeros((0, drives))
+        self._fit_key = Key(0, ("never calibrated",))
         self._ledger: Ledger = block.ledger
         self._role = "substrate"
 
     @property
     def signals(self) -> int:
-        """Numbers measured behind the physics; 0 without physics."""
-        return 0 if self.ablation == "no-physics" else len(self.mean)
+        """Numbers behind the physics, or behind what stands in for it."""
+        return len(self.mean)
 
     @property
     def tuned(self) -> dict[str, Parameter]:
@@ -91,24 +94,29 @@ class PhysicalLayer:
         self.attach(self._ledger, self._role)
 
     def calibrate(self, drive: Floats, samples: Samples, key: Key) -> None:
-        """Measure mean and spread of every detector, and keep the drives for fits; fit the linear map under that ablation."""
+        """Measure mean and spread of every detector, and keep the drives for fits.
+
+        Under ``linear-physics`` the linear map is fitted to these very pairs; without physics the drive itself is z-scored.
+        """
         self._pool = drive[:CALIBRATION_DRIVES].copy()
-        if not self.signals:
-            return
-        measured = self.block.forward(drive, samples=samples, key=key.at("detectors"))
+        self._fit_key = key.at("first identification")
+        if self.ablation == "no-physics":
+            measured = drive
+        else:
+            measured = self.block.forward(drive, samples=samples, key=key.at("detectors"))
         spread = measured.std(axis=0)
         varies = spread > CONSTANT * np.abs(measured).max(axis=0)
         self.mean = measured.mean(axis=0)
         self.gain = np.where(varies, 1.0 / np.where(varies, spread, 1.0), 0.0)
         self.count_host(macs=2 * measured.size, words=2 * measured.size + 2 * len(spread))
         if self.ablation == "linear-physics":
-            self.fit(key.at("linear"), hidden=0)
+            self._fit_pairs(drive, measured, hidden=0, key=key.at("linear"))
 
     def features(self, drive: Floats, samples: Samples, key: Key, changes: Mapping[str, Array]) -> Floats:
         """z-scored signals (batch, signals) of one pass; `changes` of tunable elements are by the physics' own names."""
-        if not self.signals:
-            return np.zeros((len(drive), 0))
-        if self.ablation == "linear-physics":
+        if self.ablation == "no-physics":
+            measured = drive
+        elif self.ablation == "linear-physics":
             model = self.fitted()
             measured = model.respond(drive)
             self.count_host(macs=len(drive) * model.linear.size, words=model.linear.size + measured.size)
@@ -121,37 +129,40 @@ class PhysicalLayer:
 
     def adjoint(self, drive: Floats, gradient: Floats, samples: Samples, key: Key) -> Backward:
         """Gradient of the tunable elements and the drive from that of the z-scored signals (batch, signals)."""
-        if not self.signals:
-            return Backward({}, np.zeros_like(drive))
+        self.count_host(macs=gradient.size, words=2 * len(self.gain))
+        if self.ablation == "no-physics":
+            return Backward({}, gradient * self.gain)
         if self.ablation == "linear-physics":
             model = self.fitted()
             self.count_host(macs=len(drive) * model.linear.size, words=model.linear.size)
             return Backward({}, (gradient * self.gain) @ model.linear[:, :-1])
         return self.block.adjoint(drive, gradient * self.gain, samples=samples, key=key)  # type: ignore[no-any-return]
 
-    def fit(self, key: Key, *, hidden: int | None = None) -> None:
-        """Measure pairs of drive and response, and fit the model to them.
+    def fit(self, key: Key | None = None) -> None:
+        """Measure pairs of drive and response, and fit the model to them; what stands in under an ablation stays as it is.
 
-        A third of the drives are those kept from the calibration, a third these scaled and mixed with random ones, the rest
-        uniform; tunable elements are drawn uniformly from their ranges, anew every few drives.
+        Drives are such as the layer meets: half of them those kept from the calibration, each element moved a little, so that
+        slopes show; a quarter mixtures of two of those; a quarter such mixtures halfway to a uniform draw. All are uniform where
+        nothing was kept. Tunable elements are drawn uniformly from their ranges, anew every few drives. Without a key that of
+        the calibration is taken.
         """
-        pairs, pool, third = self._settings.pairs, self._pool, self._settings.pairs // 3
+        if self.ablation != "none":
+            return
+        key = self._fit_key if key is None else key
+        pairs, pool = self._settings.pairs, self._pool
         rng = key.at("drives").generator()
         drive = rng.uniform(-1.0, 1.0, (pairs, self.drives))
         if len(pool):
-            drive[:third] = pool[rng.integers(len(pool), size=third)]
-            scaled = rng.uniform(0.3, 1.5, (third, 1)) * pool[rng.integers(len(pool), size=third)]
-            drive[third : 2 * third] = np.clip(scaled + 0.1 * drive[third : 2 * third], -1.0, 1.0)
-            drive = rng.permutation(drive)
+            one, other = (pool[rng.integers(len(pool), size=pairs)] for _ in range(2))
+            share = np.where(np.arange(pairs) < pairs // 2, 1.0, rng.uniform(0.0, 1.0, pairs))[:, None]
+            far = np.where(np.arange(pairs) < 3 * pairs // 4, 0.1, 0.5)[:, None]
+            drive = rng.permutation(np.clip((1.0 - far) * (share * one + (1.0 - share) * other) + far * drive, -1.0, 1.0))
         inputs, responses = self._measure(drive, rng, key)
-        self.model = fit_response(
-            inputs,
-            responses,
-            hidden=self._settings.hidden if hidden is None else hidden,
-            epochs=self._settings.epochs,
-            key=key.at("fit"),
-            ledger=self._ledger,
-        )
+        self._fit_pairs(inputs, responses, hidden=self._settings.hidden, key=key.at("fit"))
+
+    def _fit_pairs(self, inputs: Floats, responses: Floats, *, hidden: int, key: Key) -> None:
+        epochs, ledger = self._settings.epochs, self._ledger
+        self.model = fit_response(inputs, responses, hidden=hidden, epochs=epochs, key=key, ledger=ledger)
 
     def _measure(self, drive: Floats, rng: np.random.Generator, key: Key) -> tuple[Floats, Floats]:
         """What the model is to be a function of, and the responses."""
@@ -182,6 +193,7 @@ class PhysicalLayer:
     def snapshot(self) -> dict[str, Any]:
         """Calibration, model, and the physics' own snapshot under ``physics/``."""
         own: dict[str, Any] = {"mean": self.mean.copy(), "gain": self.gain.copy(), "drives": self._pool.copy()}
+        own |= {"key_seed": self._fit_key.seed, "key_path": json.dumps(self._fit_key.path)}
         if self.model is not None:
             own |= {f"model/{name}": one for name, one in self.model.to_arrays().items()}
         return own | {f"physics/{name}": one for name, one in self.block.snapshot().items()}
@@ -199,6 +211,9 @@ class PhysicalLayer:
         for name, shape in shapes.items():
             check_name(f"entry of the snapshot of layer {self.number}:", name, snapshot)
             own[name] = np.array(check_array(name, snapshot[name], shape=shape), dtype=np.float64)
+        for name in ("key_seed", "key_path"):
+            check_name(f"entry of the snapshot of layer {self.number}:", name, snapshot)
+        self._fit_key = Key(int(snapshot["key_seed"]), tuple(json.loads(str(snapshot["key_path"]))))
         self.block.restore({name.removeprefix("physics/"): one for name, one in snapshot.items() if name.startswith("physics/")})
         model = {name.removeprefix("model/"): one for name, one in snapshot.items() if name.startswith("model/")}
         self.model = FittedResponse.from_arrays(model) if model else None

@@ -15,8 +15,9 @@ The maps are digital and exact: the host holds them, and their work is counted. 
 ``Forward`` serves as physics. What the physics does is only ever measured: no map is trained through a model of it unless a
 rule fits one (`FittedResponse`), for which it pays.
 
-Two ablations stand in for the physics in controls: ``no-physics`` (the maps are fed by the drive itself) and
-``linear-physics`` (by the best linear map from drive to response, of the same size, fitted to measured pairs).
+Two ablations stand in for the physics in controls: ``no-physics`` (the maps are fed by the drive itself, z-scored likewise)
+and ``linear-physics`` (by the best linear map from drive to response, of the same size, fitted to the pairs that the
+calibration measured).
 
 Source of the architecture: Momeni, Rahmani, Mallejac, del Hougne and Fleury, Science 382, 1297 (2023).
 """
@@ -75,7 +76,8 @@ class Options:
     physics : str
         One of `PHYSICS`.
     detectors : int
-        Signals measured behind the physics of each layer.
+        Signals measured behind the physics of each layer; 0: as many as drive it, so that a map has as many parameters with the
+        physics as with anything that stands in for it.
     physics_options : dict
         Options of the physics itself: see its module.
     tunable : int
@@ -93,7 +95,7 @@ class Options:
     """
 
     physics: str = "cavity"
-    detectors: int = 64
+    detectors: int = 0
     physics_options: dict[str, Any] = field(default_factory=dict)
     tunable: int = 0
     skip: bool = False
@@ -108,7 +110,7 @@ class Options:
         check_name("physics", self.physics, PHYSICS)
         check_name("response", self.response, RESPONSES)
         check_name("ablation", self.ablation, ABLATIONS)
-        check_range("detectors", self.detectors, low=1)
+        check_range("detectors", self.detectors, low=0)
         check_range("tunable", self.tunable, low=0, unit="elements")
         check_range("twin_pairs", self.twin_pairs, low=20, unit="pairs")
         check_range("twin_hidden", self.twin_hidden, low=0, unit="units")
@@ -152,7 +154,7 @@ def build(widths: Sequence[int], *, chip: Key, **options: Any) -> "PhysicalNetwo
     tuned = {"tunable": chosen.tunable} if chosen.tunable else {}
     sizes = (widths[0] + (widths[-1] if chosen.labels else 0), *widths[1:-1])
     blocks = [
-        module.build((size, chosen.detectors), chip=chip.at("layer", k), **tuned, **chosen.physics_options)
+        module.build((size, chosen.detectors or size), chip=chip.at("layer", k), **tuned, **chosen.physics_options)
         for k, size in enumerate(sizes, start=1)
     ]
     return PhysicalNetwork(blocks, tuple(int(width) for width in widths), chosen)
@@ -193,7 +195,7 @@ class PhysicalNetwork(AbstractSubstrate):
         parameters: dict[str, Parameter] = {}
         for layer, width in zip(self._layers, widths[1:], strict=True):
             k, readout = layer.number, layer.number == len(blocks)
-            fan_in = layer.signals + (layer.drives if options.skip or not layer.signals else 0)
+            fan_in = layer.signals + (layer.drives if options.skip else 0)
             parameters[f"weight_{k}"] = Parameter((width, fan_in), layer=k, readout=readout, digital=True)
             parameters[f"bias_{k}"] = Parameter((width,), layer=k, readout=readout, digital=True)
             parameters |= {f"physics_{k}/{name}": replace(one, layer=k, readout=False) for name, one in layer.tuned.items()}
@@ -208,11 +210,8 @@ class PhysicalNetwork(AbstractSubstrate):
     @property
     def capabilities(self) -> frozenset[str]:
         names = {"Forward", "ReadStates", "ReadLayers", "InjectNode", "PerturbParameters", "Program", "ReadBack", "Twin"}
-        if self._labels:
-            names |= {"InjectLabel"}
+        names |= {"Identification"} | ({"InjectLabel"} if self._labels else set())
         blocks = [layer.block for layer in self._layers] if self._options.ablation == "none" else []
-        if blocks:
-            names |= {"Identification"}
         if all("Adjoint" in block.capabilities for block in blocks):
             names |= {"Adjoint"}
         if any(block.parameters and "PerturbParameters" not in block.capabilities for block in blocks):
@@ -264,11 +263,16 @@ class PhysicalNetwork(AbstractSubstrate):
     def calibrate(self, inputs: Array, samples: Samples, key: Key) -> None:
         """Measure mean and spread of every detector once, layer by layer, and z-score the detectors with them from now on.
 
-        Program the first values of the maps before. A detector that does not vary is held at zero. The drives met are kept for
-        fits. Under ``linear-physics`` the linear map is fitted now; under ``no-physics`` nothing is measured.
+        Program the first values of the maps before. Where labels can be driven in, every other row has a random one. A detector
+        that does not vary is held at zero. The drives met are kept for fits. Under ``linear-physics`` the linear map is fitted
+        now; under ``no-physics`` the drives themselves are z-scored.
         """
         check_range("rows to calibrate on", len(inputs), low=2)
-        drive, skip = self._first_drive(inputs, None)
+        labels = None
+        if self._labels:
+            labels = np.eye(self._labels)[key.at("labels").generator().integers(self._labels, size=len(inputs))]
+            labels[::2] = 0.0
+        drive, skip = self._first_drive(inputs, labels)
         for layer in self._layers:
             layer.calibrate(drive, samples, key.at("layer", layer.number))
             if layer.number < len(self._layers):
@@ -367,10 +371,13 @@ class PhysicalNetwork(AbstractSubstrate):
         return Backward({name: found[name] for name in self._parameters}, toward[:, : self._widths[0]])
 
     def identify(self, *, key: Key) -> float:
-        """Measure fresh pairs on every layer and fit its model; the mean over layers of R^2 on the pairs held out."""
+        """Measure fresh pairs on every layer and fit its model; the mean over layers of R^2 on the pairs held out.
+
+        Under an ablation the model is what stands in for the physics: nothing is measured, and the answer is 1.
+        """
         for layer in self._layers:
             layer.fit(key.at("identify", layer.number))
-        return float(np.mean(self.fidelity))
+        return float(np.mean(self.fidelity)) if self._options.ablation == "none" else 1.0
 
     def twin(self) -> Any:
         """Differentiable model at the values requested by now: exact maps, fitted physics.
@@ -379,8 +386,9 @@ class PhysicalNetwork(AbstractSubstrate):
         there: outputs are the measured ones, and only the physics' slopes are the model's.
         """
         if self._options.ablation == "none" and not self.fidelity:
-            self.identify(key=Key(0).at("first identification"))
-        models = [layer.fitted() if layer.signals else None for layer in self._layers]
+            for layer in self._layers:
+                layer.fit()
+        models = [None if self._options.ablation == "no-physics" else layer.fitted() for layer in self._layers]
         return make_twin(self._maps, self._tuned_values(), self._scales(), models, self._options, self._labels)
 
     def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
@@ -515,7 +523,7 @@ class PhysicalNetwork(AbstractSubstrate):
         place = f"physics_{layer.number}/"
         physical = {name.removeprefix(place): one for name, one in changes.items() if name.startswith(place)}
         features = layer.features(drive, samples, key, physical)
-        if self._options.skip or not layer.signals:
+        if self._options.skip:
             features = np.concatenate([features, skip], axis=1)
         weight, bias = (
             self._maps[name] + np.asarray(changes.get(name, 0.0)) for name in (f"weight_{layer.number}", f"bias_{layer.number}")

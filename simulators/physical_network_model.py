@@ -102,17 +102,15 @@ class NetworkOracle:
             weight = self._maps[f"weight_{k + 1}"]
             found[f"weight_{k + 1}"], found[f"bias_{k + 1}"] = delta.T @ features, delta.sum(axis=0)
             back = delta @ weight
-            signals = 0 if self._options.ablation == "no-physics" else len(self._scales[k][0])
-            on_drive = np.zeros_like(drive)
-            on_normal = back[:, signals:] if self._options.skip or not signals else np.zeros_like(drive)
-            if signals:
-                scaled = back[:, :signals] * self._scales[k][1]
-                model = self._models[k]
-                if self._physics[k] is not None:
-                    on_drive, parameters = self._physics[k].pullback(drive, scaled)
-                    found |= {f"physics_{k + 1}/{name}": one for name, one in parameters.items()}
-                elif model is not None:
-                    on_drive = scaled @ model.linear[:, :-1]
+            signals = len(self._scales[k][0])
+            on_normal = back[:, signals:] if self._options.skip else np.zeros_like(drive)
+            on_drive = back[:, :signals] * self._scales[k][1]
+            model = self._models[k]
+            if self._physics[k] is not None:
+                on_drive, parameters = self._physics[k].pullback(drive, on_drive)
+                found |= {f"physics_{k + 1}/{name}": one for name, one in parameters.items()}
+            elif self._options.ablation == "linear-physics" and model is not None:
+                on_drive = on_drive @ model.linear[:, :-1]
             if k:
                 delta = pull_drive(passes[k - 1][3], on_drive, on_normal, self._options.response)
         return found
@@ -123,18 +121,17 @@ class NetworkOracle:
         drive = np.concatenate([drive, np.zeros((len(drive), self._labels))], axis=1)
         skip, found = drive, []
         for k, (mean, gain) in enumerate(self._scales):
-            if self._options.ablation == "no-physics":
-                features = skip
+            model = self._models[k]
+            if self._physics[k] is not None:
+                signals = self._physics[k].outputs(drive)
+            elif self._options.ablation == "no-physics":
+                signals = drive
             else:
-                model = self._models[k]
-                if self._physics[k] is not None:
-                    signals = self._physics[k].outputs(drive)
-                else:
-                    assert model is not None
-                    signals = model.respond(drive)
-                features = gain * (signals - mean)
-                if self._options.skip:
-                    features = np.concatenate([features, skip], axis=1)
+                assert model is not None
+                signals = model.respond(drive)
+            features = gain * (signals - mean)
+            if self._options.skip:
+                features = np.concatenate([features, skip], axis=1)
             outputs = features @ self._maps[f"weight_{k + 1}"].T + self._maps[f"bias_{k + 1}"]
             found.append((drive, skip, features, outputs))
             skip = normalise(outputs, self._options.response)
@@ -194,15 +191,12 @@ def _network_class() -> Any:
             skip = drive
             outputs = inputs
             for k, (mean, gain) in enumerate(self._scales):
-                if self._ablation == "no-physics":
-                    features = skip
-                else:
-                    features = gain * (self._signals(k, drive) - mean)
-                    if states is not None:
-                        measured = to_tensor(states[k][:, : len(mean)], inputs.dtype)
-                        features = features + (measured - features).detach()
-                    if self._skip:
-                        features = torch.cat([features, skip], dim=1)
+                features = gain * (self._signals(k, drive) - mean)
+                if states is not None:
+                    measured = to_tensor(states[k][:, : len(mean)], inputs.dtype)
+                    features = features + (measured - features).detach()
+                if self._skip:
+                    features = torch.cat([features, skip], dim=1)
                 outputs = features @ getattr(self, f"weight_{k + 1}").T + getattr(self, f"bias_{k + 1}")
                 h = outputs.abs() if self._response == "magnitude" else outputs
                 h = torch.relu(h) if self._response == "positive" else h
@@ -212,7 +206,8 @@ def _network_class() -> Any:
 
         def _signals(self, k: int, drive: torch.Tensor) -> torch.Tensor:
             model = self._models[k]
-            assert model is not None
+            if model is None:  # no physics: the drive itself
+                return drive
             if self._tuned[k]:
                 place = getattr(self, f"physics_{k + 1}")
                 values = torch.cat([getattr(place, own).reshape(-1) for own in self._tuned[k]])

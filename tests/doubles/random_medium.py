@@ -80,7 +80,7 @@ def network(
     chosen = Options(detectors=detectors, tunable=tunable, **options)
     sizes = (widths[0] + (widths[-1] if chosen.labels else 0), *widths[1:-1])
     blocks = [
-        RandomMedium((size, detectors), Key(seed, ("chip", str(k))), tunable=tunable, adjoint=adjoint, read_noise=noise)
+        RandomMedium((size, detectors or size), Key(seed, ("chip", str(k))), tunable=tunable, adjoint=adjoint, read_noise=noise)
         for k, size in enumerate(sizes)
     ]
     return PhysicalNetwork(blocks, widths, chosen)
