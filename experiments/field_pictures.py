@@ -38,7 +38,10 @@ BUDGET = 900_000
 """Most bytes of all animations of a page, as base64."""
 
 LEVELS = 31
-"""Steps of opacity for either sign."""
+"""Most steps of opacity for either sign."""
+
+SMALLEST = 256
+"""Cells of a picture that is made no coarser, whatever the budget."""
 
 BRIGHTEST = 0.99
 """Share of the pictures' cells, the source's surroundings among the rest, that do not reach full colour."""
@@ -155,7 +158,7 @@ def speed_svg(speed: Floats, description: WaveMediumDescription, *, name: str, t
     (top, bottom), (left, right) = description.region
     source, probes = (description.source_cells + 0.5) * h, (description.probe_cells + 0.5) * h
     with styled():
-        figure, axis = panel(height=min(4.4, 0.6 + 3.0 * rows / columns))
+        figure, axis = panel(height=min(4.4, 0.75 + 2.55 * rows / columns))
         extent = (0.0, columns * h, rows * h, 0.0)
         image = axis.imshow(speed, cmap=_COLOURS, vmin=low, vmax=high, interpolation="none", extent=extent)
         place = (left * h, top * h), (right - left) * h, (bottom - top) * h
@@ -164,12 +167,13 @@ def speed_svg(speed: Floats, description: WaveMediumDescription, *, name: str, t
         axis.scatter(source[:, 1], source[:, 0], marker="o", **marks)
         axis.scatter(probes[:, 1], probes[:, 0], marker="^", **marks)
         bar = figure.colorbar(image, ax=axis, fraction=0.05, pad=0.03)
+        assert bar.solids is not None
         bar.solids.set_rasterized(True)
         bar.outline.set_visible(False)
         bar.ax.set_title("m/s", loc="left", fontsize=11, color=INK)
         axis.set_xlabel("m")
         axis.set_ylabel("m")
-        figure.subplots_adjust(left=0.12, right=0.93, bottom=0.17, top=0.9)
+        figure.subplots_adjust(left=0.12, right=0.93, bottom=0.16, top=0.9)
         return figure_svg(figure, name, title)
 
 
@@ -215,10 +219,8 @@ def _fields(loaded: LoadedRun) -> dict[str, Any]:
         )
     step = description.grid.step_s
     slower = FRAME_MS / 1e3 / (every * step)
-    pace = (
-        f"{engineering(count * every * step, 's')} from the middle of a row of {engineering(description.steps * step, 's')}, "
-        f"a picture every {engineering(every * step, 's')}, shown {slower:.0f} times slower than they pass."
-    )
+    shown = f"{engineering(count * every * step, 's')} from the middle of a row of {engineering(description.steps * step, 's')}"
+    pace = f"{shown}, {slower:.0f} times slower than they pass."
     return {
         "rows": pictures,
         "pace": pace,
@@ -247,7 +249,7 @@ def window(description: WaveMediumDescription) -> tuple[int, int, int]:
 
 
 def animate(fields: Floats, budget: int) -> tuple[str, str, tuple[int, int]]:
-    """Base64 of an animated PNG, of its middle picture, and width and height; fewer or coarser pictures to stay in the budget.
+    """Base64 of an animated PNG, of its middle picture, and width and height; coarser and fewer pictures to stay in the budget.
 
     Parameters
     ----------
@@ -256,14 +258,20 @@ def animate(fields: Floats, budget: int) -> tuple[str, str, tuple[int, int]]:
     budget : int
         Most characters of the two together.
     """
+    shades, duration = LEVELS, FRAME_MS
     while True:
-        drawn = [_paletted(one) for one in fields]
-        animation = _png(drawn[0], append_images=drawn[1:], save_all=True, duration=FRAME_MS, loop=0)
+        drawn = [_paletted(one, shades) for one in fields]
+        animation = _png(drawn[0], append_images=drawn[1:], save_all=True, duration=duration, loop=0)
         still = _png(drawn[len(drawn) // 2])
-        if len(animation) + len(still) <= budget or fields.size <= fields.shape[0] * 64:
+        if len(animation) + len(still) <= budget or fields[0].size <= SMALLEST:
             return animation, still, drawn[0].size
-        # half the pictures while they are many, then half the cells along either side
-        fields = fields[::2] if len(fields) > FRAMES // 2 else _halved(fields)
+        # shades are missed least, then half of the pictures, shown for twice as long, then half of the cells along either side
+        if shades > LEVELS // 4:
+            shades //= 2
+        elif len(fields) > FRAMES // 2:
+            fields, duration = fields[::2], 2 * duration
+        else:
+            fields = _halved(fields)
 
 
 def _halved(fields: Floats) -> Floats:
@@ -272,25 +280,19 @@ def _halved(fields: Floats) -> Floats:
     return np.asarray(cells.mean(axis=(2, 4)))
 
 
-def _palette() -> tuple[bytes, bytes]:
-    """Colours (red, green, blue of each) and opacities of the levels from -LEVELS to LEVELS."""
-    opacity = np.abs(np.arange(-LEVELS, LEVELS + 1)) / LEVELS
-    colours = np.array([NEGATIVE] * LEVELS + [POSITIVE] * (LEVELS + 1), dtype=np.uint8)
-    # pictures are compared by colour alone where opacity is not looked at: no two levels have the same
-    colours[:, 1] += np.abs(np.arange(-LEVELS, LEVELS + 1)).astype(np.uint8) // 2
-    return colours.tobytes(), np.rint(255 * opacity).astype(np.uint8).tobytes()
+def levels(field: Floats, shades: int) -> NDArray[np.uint8]:
+    """Index into the palette of every cell: 0 at -1 and below, `shades` at 0, twice that at 1 and above."""
+    return (np.rint(np.clip(field, -1.0, 1.0) * shades) + shades).astype(np.uint8)
 
 
-def levels(field: Floats) -> NDArray[np.uint8]:
-    """Index into the palette of every cell."""
-    return (np.rint(np.clip(field, -1.0, 1.0) * LEVELS) + LEVELS).astype(np.uint8)
-
-
-def _paletted(field: Floats) -> Image.Image:
-    colours, opacities = _palette()
-    image = Image.fromarray(levels(field)).convert("L")
-    image.putpalette(colours, "RGB")
-    image.info["transparency"] = opacities
+def _paletted(field: Floats, shades: int) -> Image.Image:
+    steps = np.abs(np.arange(-shades, shades + 1))
+    colours = np.array([NEGATIVE] * shades + [POSITIVE] * (shades + 1), dtype=np.uint8)
+    # the encoder leaves out what did not change from picture to picture, and may compare colours alone: no two are the same
+    colours[:, 1] += steps.astype(np.uint8)
+    image = Image.fromarray(levels(field, shades))
+    image.putpalette(colours.tobytes(), "RGB")
+    image.info["transparency"] = np.rint(255 * steps / shades).astype(np.uint8).tobytes()
     return image
 
 
@@ -314,7 +316,7 @@ def overlay_svg(description: WaveMediumDescription, names: Sequence[str]) -> str
         y, x = row + 0.5, column + 0.5
         shapes.append(f'<path class="spot" d="M{x:g} {y - size:g}l{size:g} {1.8 * size:g}h{-2 * size:g}z"/>')
         label = str(names[number]).replace("&", "&amp;").replace("<", "&lt;")
-        shapes.append(f'<text x="{x + 1.6 * size:g}" y="{y + size:g}" style="font-size: {3.2 * size:.3g}px">{label}</text>')
+        shapes.append(f'<text x="{x + 1.9 * size:g}" y="{y + size:g}" style="font-size: {3.2 * size:.3g}px">{label}</text>')
     return f'<svg viewBox="0 0 {columns} {rows}" aria-hidden="true">{"".join(shapes)}</svg>'
 
 
