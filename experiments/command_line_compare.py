@@ -14,6 +14,20 @@ from inmaterio.devices.validation import InputError
 from inmaterio.experiments.command_line import Costs, Jobs, Json, _costs, app, print_json, progress_bar
 from inmaterio.experiments.interruption import stoppable
 
+Data = Annotated[str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER, of WAV recordings wav:FOLDER.")]
+Hidden = Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers; 0 for none.  [default: 64]")]
+BatchSize = Annotated[int, typer.Option(help="Rows per update.")]
+TrainLimit = Annotated[int | None, typer.Option(help="Use no more than so many rows for training and validation.")]
+Optimiser = Annotated[str, typer.Option(help="'sgd', 'adam', ...: of every rule.")]
+Hyper = Annotated[list[str] | None, typer.Option(help="RULE.NAME=VALUE, a hyperparameter of a rule; VALUE as in TOML.")]
+Option = Annotated[list[str] | None, typer.Option(help="SUBSTRATE.NAME=VALUE, an option of a substrate; VALUE as in TOML.")]
+Tuned = Annotated[Path | None, typer.Option(help="Folder of tuned settings; the package's by default.")]
+"""Options of every command that compares rules; what is taken by default is the command's."""
+
+SUBSTRATES = "Substrates, by name or FILE.py:NAME, NAME being in the file's PRESETS."
+RULES = "Rules, by name or FILE.py:NAME, NAME being what tables shall call it."
+"""Help of two more, before the command's default."""
+
 
 def assigned(texts: Sequence[str], flag: str, owner: str) -> dict[str, dict[str, Any]]:
     """Values by owner and name from texts such as ``OWNER.NAME=VALUE``, VALUE as in TOML.
@@ -38,41 +52,27 @@ def assigned(texts: Sequence[str], flag: str, owner: str) -> dict[str, dict[str,
 
 @app.command("compare")
 def compare_command(
-    data: Annotated[
-        str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER, of WAV recordings wav:FOLDER.")
-    ] = "digits",
-    substrate: Annotated[
-        list[str] | None,
-        typer.Option(help="Substrates, by name or FILE.py:NAME, NAME being in the file's PRESETS.  [default: hopfield-ideal]"),
-    ] = None,
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Rules, by name or FILE.py:NAME, NAME being what tables shall call it.  [default: equilibrium-propagation]"
-        ),
-    ] = None,
+    data: Data = "digits",
+    substrate: Annotated[list[str] | None, typer.Option(help=f"{SUBSTRATES}  [default: hopfield-ideal]")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help=f"{RULES}  [default: equilibrium-propagation]")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds.  [default: 5; 2 with --quick]")] = None,
     chips: Annotated[int, typer.Option(help="Chips: static errors of the devices; every seed runs on every chip.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for runs, comparison.json and report.html.")] = Path("comparison"),
     quick: Annotated[bool, typer.Option("--quick", help="15 epochs, 3 rates, 2 seeds.")] = False,
     tune: Annotated[bool, typer.Option("--tune", help="Choose learning rates again although tuned ones are kept.")] = False,
-    hidden: Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers; 0 for none.  [default: 64]")] = None,
+    hidden: Hidden = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs.  [default: 20; 15 with --quick]")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 20,
-    train_limit: Annotated[int | None, typer.Option(help="Use no more than so many rows for training and validation.")] = None,
+    batch_size: BatchSize = 20,
+    train_limit: TrainLimit = None,
     test_limit: Annotated[int | None, typer.Option(help="Use no more than so many rows for test.")] = None,
     write_mode: Annotated[str, typer.Option(help="'master copy' or 'in place'.")] = "master copy",
     split_seed: Annotated[list[int] | None, typer.Option(help="Seeds of the splits.  [default: 0]")] = None,
     splits: Annotated[int | None, typer.Option(help="So many splits, with seeds from 0; instead of --split-seed.")] = None,
     loss: Annotated[str | None, typer.Option(help="'mse' or 'cross_entropy', in place of each rule's own.")] = None,
-    optimiser: Annotated[str, typer.Option(help="'sgd', 'adam', ...: of every rule.")] = "sgd",
-    hyper: Annotated[
-        list[str] | None, typer.Option(help="RULE.NAME=VALUE, a hyperparameter of a rule; VALUE as in TOML.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="SUBSTRATE.NAME=VALUE, an option of a substrate; VALUE as in TOML.")
-    ] = None,
-    tuned: Annotated[Path | None, typer.Option(help="Folder of tuned settings; the package's by default.")] = None,
+    optimiser: Optimiser = "sgd",
+    hyper: Hyper = None,
+    option: Option = None,
+    tuned: Tuned = None,
     costs: Costs = None,
     jobs: Jobs = None,
     as_json: Json = False,

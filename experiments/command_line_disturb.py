@@ -11,7 +11,19 @@ from rich.console import Console
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.command_line import Jobs, Json, app, print_json, progress_bar
-from inmaterio.experiments.command_line_compare import assigned
+from inmaterio.experiments.command_line_compare import (
+    RULES,
+    SUBSTRATES,
+    BatchSize,
+    Data,
+    Hidden,
+    Hyper,
+    Optimiser,
+    Option,
+    TrainLimit,
+    Tuned,
+    assigned,
+)
 from inmaterio.experiments.interruption import stoppable
 
 
@@ -37,26 +49,19 @@ def rate_factors(texts: Sequence[str]) -> dict[str, float]:
 
 @app.command("disturb")
 def disturb_command(
-    data: Annotated[
-        str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER, of WAV recordings wav:FOLDER.")
-    ] = "digits",
-    substrate: Annotated[
-        list[str] | None,
-        typer.Option(help="Substrates, by name or FILE.py:NAME, NAME being in the file's PRESETS.  [default: cavity]"),
-    ] = None,
-    rule: Annotated[
-        list[str] | None, typer.Option(help="Rules, by name or FILE.py:NAME.  [default: all that are legal on the substrate]")
-    ] = None,
+    data: Data = "digits",
+    substrate: Annotated[list[str] | None, typer.Option(help=f"{SUBSTRATES}  [default: cavity]")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help=f"{RULES}  [default: all that are legal on the substrate]")] = None,
     kind: Annotated[str, typer.Option(help="'knock' (once) or 'drift' (a step between any two epochs that follow).")] = "knock",
     size: Annotated[float, typer.Option(help="Relative size of the change.")] = 0.3,
     epoch: Annotated[int, typer.Option(help="After which epoch.")] = 8,
     epochs: Annotated[int, typer.Option(help="Epochs in all.")] = 16,
     seeds: Annotated[int, typer.Option(help="Seeds; seed s runs on chip s.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder for runs, disturbance.json and report.html.")] = Path("disturbance"),
-    hidden: Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers; 0 for none.  [default: 64]")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 20,
-    train_limit: Annotated[int | None, typer.Option(help="Use no more than so many rows for training and validation.")] = None,
-    optimiser: Annotated[str, typer.Option(help="'sgd', 'adam', ...: of every rule.")] = "adam",
+    hidden: Hidden = None,
+    batch_size: BatchSize = 20,
+    train_limit: TrainLimit = None,
+    optimiser: Optimiser = "adam",
     rate_factor: Annotated[
         list[str] | None,
         typer.Option(help="What rates are multiplied by: a number, or RULE=NUMBER.  [default: tuned where it is kept, else 1]"),
@@ -64,13 +69,9 @@ def disturb_command(
     refresh_every: Annotated[
         int | None, typer.Option(help="Updates after which a twin is fitted again.  [default: those of an epoch]")
     ] = None,
-    hyper: Annotated[
-        list[str] | None, typer.Option(help="RULE.NAME=VALUE, a hyperparameter of a rule; VALUE as in TOML.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="SUBSTRATE.NAME=VALUE, an option of a substrate; VALUE as in TOML.")
-    ] = None,
-    tuned: Annotated[Path | None, typer.Option(help="Folder of tuned settings; the package's by default.")] = None,
+    hyper: Hyper = None,
+    option: Option = None,
+    tuned: Tuned = None,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:

@@ -52,7 +52,9 @@ class FormantStatistics:
     Attributes
     ----------
     mean_hz : ndarray, shape (kinds, vowels, 4)
-        Of fundamental and formants over speakers and repetitions.
+        Of fundamental and formants over speakers and repetitions: arithmetic, as it was published.
+    geometric_mean_hz : ndarray, shape (kinds, vowels, 4)
+        As above, of the logarithms: about their spread squared over 2 lower, 0.2 to 2 % in most.
     pitch_spread, tract_spread : ndarray, shape (kinds,)
         Standard deviation between speakers of what a speaker's fundamental, and of what all formants of a speaker together,
         are above the mean of the kind: natural logarithms.
@@ -61,6 +63,7 @@ class FormantStatistics:
     """
 
     mean_hz: Floats
+    geometric_mean_hz: Floats
     pitch_spread: Floats
     tract_spread: Floats
     residual_spread: Floats
@@ -88,14 +91,16 @@ def formant_statistics() -> FormantStatistics:
     """
     table = formant_table()
     mean = np.empty((len(KINDS), len(VOWELS), 4))
-    residual = np.empty_like(mean)
+    geometric, residual = np.empty_like(mean), np.empty_like(mean)
     pitch, tract = np.empty(len(KINDS)), np.empty(len(KINDS))
     for kind in range(len(KINDS)):
         logarithms = np.log(table.hertz)
         for vowel in range(len(VOWELS)):
             rows = (table.kinds == kind) & (table.vowels == vowel)
             mean[kind, vowel] = table.hertz[rows].mean(axis=0)
-            logarithms[rows] -= logarithms[rows].mean(axis=0)
+            middle = logarithms[rows].mean(axis=0)
+            geometric[kind, vowel] = np.exp(middle)
+            logarithms[rows] -= middle
         speakers = np.unique(table.speakers[table.kinds == kind])
         pitches, tracts = np.empty(len(speakers)), np.empty(len(speakers))
         for place, speaker in enumerate(speakers):
@@ -105,4 +110,4 @@ def formant_statistics() -> FormantStatistics:
         pitch[kind], tract[kind] = pitches.std(ddof=1), tracts.std(ddof=1)
         for vowel in range(len(VOWELS)):
             residual[kind, vowel] = logarithms[(table.kinds == kind) & (table.vowels == vowel)].std(axis=0, ddof=1)
-    return FormantStatistics(mean, pitch, tract, residual)
+    return FormantStatistics(mean, geometric, pitch, tract, residual)

@@ -174,8 +174,11 @@ def higher_formants(kind: int) -> Floats:
 def draw_formants(kind: int, vowels: Sequence[int], repetitions: int, generator: np.random.Generator) -> Floats:
     """Fundamental and formants of one speaker, shape (vowels, repetitions, 4), in hertz.
 
-    The kind's mean of each vowel times exp(speaker's tract or pitch + rest), both normal with the spreads of the table. The rest
-    is drawn without correlation between formants, and drawn again when the formants do not rise by a tenth.
+    The kind's geometric mean of each vowel times exp(speaker's tract or pitch + rest), both normal with the spreads of the table:
+    so the median of what is drawn is the table's geometric mean, and the arithmetic mean, larger by the factor
+    exp(spread^2 / 2), the table's arithmetic mean, which is the published one. The rest is drawn without correlation between
+    formants, and drawn again when the formants do not rise by a tenth: that moves the means of er by up to 4 %, of iy, aa and
+    ao of women and children by up to 3 %, and all others by less than 1 %.
     """
     about = formant_statistics()
     speaker = np.array([about.pitch_spread[kind], *[about.tract_spread[kind]] * 3])
@@ -185,7 +188,7 @@ def draw_formants(kind: int, vowels: Sequence[int], repetitions: int, generator:
         for repetition in range(repetitions):
             hertz = np.zeros(4)
             while not (hertz[2:] > 1.1 * hertz[1:3]).all():
-                hertz = about.mean_hz[kind, vowel] * np.exp(
+                hertz = about.geometric_mean_hz[kind, vowel] * np.exp(
                     speaker + about.residual_spread[kind, vowel] * generator.standard_normal(4)
                 )
             drawn[place, repetition] = hertz

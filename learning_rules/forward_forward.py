@@ -253,7 +253,7 @@ def predict(substrate: Any, maps: Maps, settings: Settings, state: State, inputs
     """Scores (batch, classes): the goodness of every label, or the head's outputs.
 
     Every label is a pass through the trained maps: classes x maps passes per sample; the head takes one pass through all. All
-    labels of a sample are read in one call, hence under the same read noise.
+    labels of a sample are read in one call, each under read noise of its own.
     """
     if settings.score == "head":
         labels = neutral(len(inputs), maps.classes, settings.label_amplitude)

@@ -2,7 +2,10 @@
 
 The host has the slope of the loss with respect to the measured outputs, dC/do; the device, driven backwards with it, answers with
 the gradient: where the field is linear and reciprocal, dC/dtheta is a product of the forward and the adjoint field, both of which
-can be measured. No model is needed and nothing is perturbed; up to noise the gradient is exact, whatever this chip's errors.
+can be measured. Nothing is perturbed and no model of the field is needed: what this chip's errors do to the fields is measured
+with them. The factors that turn products of fields into a gradient (the slope of an element's resonance by its setting, the
+strength of a spring, the amount of material made) are known nominally only. Up to noise the gradient is exact on a nominal chip;
+on one with static errors it is off by as much as these factors are.
 
 Sources: Hughes, Minkov, Shi and Fan, Optica 5, 864 (2018); Pai et al., Science 380, 398 (2023).
 """

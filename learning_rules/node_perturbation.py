@@ -27,7 +27,7 @@ import numpy as np
 from inmaterio.devices.randomness import Key, normals
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
 from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Stateless, Update
-from inmaterio.learning_rules.perturbations import VARIANTS, Floats, check_loss, counted_losses
+from inmaterio.learning_rules.perturbations import VARIANTS, Floats, check_loss, count_correlation, counted_losses
 from inmaterio.simulators.capabilities import Array, Estimate, Layer, Outer, Requirement, Samples, requires
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "ReadLayers", "InjectNode", "Program", "mapped")}
@@ -132,7 +132,8 @@ def update(
 ) -> Update:
     """One pass per sample in phase ``free``, and in phase ``perturbed`` one or (two-sided) two for each injection.
 
-    There is one injection when all maps are perturbed together, otherwise one per map.
+    There is one injection when all maps are perturbed together, otherwise one per map. The host's blame, one product per sample
+    and node, is counted in the latter phase; the outer products are counted by whoever forms them.
 
     Raises
     ------
@@ -170,12 +171,14 @@ def update(
             changes = [change(everywhere, 0)] * len(layers)
         else:
             changes = [change((*nowhere[:k], everywhere[k], *nowhere[k + 1 :]), k) for k in range(len(layers))]
-    estimates: dict[str, Estimate] = {}
-    for k, (weight, bias) in enumerate(names):
-        blame = (changes[k] / sizes[k])[:, None] * noises[k]
-        estimates[weight] = Outer(blame, layers[k].features)
-        if bias:
-            estimates[bias] = blame.mean(axis=0)
+        estimates: dict[str, Estimate] = {}
+        for k, (weight, bias) in enumerate(names):
+            blame = (changes[k] / sizes[k])[:, None] * noises[k]
+            # what blame and features make of one another is counted where the outer product is formed
+            count_correlation(substrate, blame.size)
+            estimates[weight] = Outer(blame, layers[k].features)
+            if bias:
+                estimates[bias] = blame.mean(axis=0)
     return Update(state, estimates, Diagnostics(float(free.mean()), layers[-1].outputs))
 
 

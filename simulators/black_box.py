@@ -20,6 +20,7 @@ from inmaterio.devices.converters import Converter, convert
 from inmaterio.devices.randomness import Key, normals
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
 from inmaterio.simulators.capabilities import Array, Backward, Outer, Parameter, Port, Request, Samples, Write
+from inmaterio.simulators.digital_twin import WORD_BYTES
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch, check_request
 
 Floats = NDArray[np.float64]
@@ -37,8 +38,9 @@ class Electronics:
     drive_bits, read_bits, write_bits : int or None
         Resolution of the converters of inputs, detectors and programmed parameters; None is ideal.
     read_noise : float
-        Standard deviation added to every detector signal, in units of its nominal root mean square; and to every quantity an
-        adjoint experiment measures, in units of that quantity's own root mean square in the batch.
+        Standard deviation added to every detector signal, in units of its nominal root mean square; and to what each sample
+        contributes to a gradient in an adjoint experiment, in units of the root mean square of these contributions over the
+        batch, before they are averaged: samples that oppose one another cancel, their noise does not.
     """
 
     drive_bits: int | None = None
@@ -50,6 +52,26 @@ class Electronics:
         check_range("read_noise", self.read_noise, low=0.0, high_open=True)
         for bits in (self.drive_bits, self.read_bits, self.write_bits):
             Converter(bits=bits, low=-1.0, high=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdjointWork:
+    """What an adjoint experiment takes per sample, beyond driving the inputs once; a complex number counts as two.
+
+    Attributes
+    ----------
+    driven : int
+        Numbers that the sources of the adjoint pass are driven with.
+    read : int
+        Readings in both passes together: what the drive of the adjoint pass is made from, and the fields wherever a gradient is
+        wanted.
+    products : int
+        Multiply-accumulates by which the host makes the adjoint drive and, from the fields, the gradient.
+    """
+
+    driven: int
+    read: int
+    products: int
 
 
 class AbstractBlackBox(AbstractSubstrate):
@@ -113,11 +135,21 @@ class AbstractBlackBox(AbstractSubstrate):
     def capabilities(self) -> frozenset[str]:
         """``Forward``; with parameters ``Program``, ``ReadBack``, ``PerturbParameters``; ``Adjoint`` where it is possible."""
         tunable = {"Program", "ReadBack", "PerturbParameters"} if self._parameters else set()
-        return frozenset({"Forward"} | tunable | ({"Adjoint"} if self._has_adjoint() else set()))
+        return frozenset({"Forward"} | tunable | ({"Adjoint"} if self._adjoint_work() is not None else set()))
 
-    def _has_adjoint(self) -> bool:
-        """Whether an adjoint experiment on the device would give the gradient."""
-        return False
+    def _adjoint_work(self) -> AdjointWork | None:
+        """What an adjoint experiment on the device takes; None where no experiment would give the gradient."""
+        return None
+
+    def _experiment(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """What an adjoint experiment without read noise gives: as `_pullback`, but each sample's own, (batch, *shape).
+
+        Fields are those of this very chip, since they are measured. Factors that turn products of fields into a gradient are
+        not measured: a subclass with static errors in them overrides this and uses the nominal ones.
+        """
+        found = [self._pullback(drive[b : b + 1], held, gradient[b : b + 1]) for b in range(len(drive))]
+        toward = np.concatenate([one for one, _ in found])
+        return toward, {name: np.stack([one[name] for _, one in found]) for name in self._parameters}
 
     def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
         """Detector signals (batch, outputs) as measured.
@@ -150,37 +182,42 @@ class AbstractBlackBox(AbstractSubstrate):
     def adjoint(self, inputs: Array, gradient: Array, *, samples: Samples, key: Key) -> Backward:
         """The gradient as an adjoint experiment measures it: a forward and an adjoint pass per sample.
 
+        Exact up to read noise on a nominal chip. Static errors of a chip are in the fields, which are measured, but not in the
+        factors by which the host turns their products into a gradient. The host stores and fetches every reading once; what it
+        does once per batch is not counted.
+
         Raises
         ------
         InputError
             When the device allows no such experiment, or inputs or gradient do not fit.
         """
-        if "Adjoint" not in self.capabilities:
+        work = self._adjoint_work()
+        if work is None:
             raise InputError("this device lacks capability Adjoint: no experiment on it gives the gradient")
         checked = check_batch(inputs, samples, self._ports["input"])
         outputs = self._ports["output"].size
         wanted = np.asarray(check_array("gradient", gradient, shape=(len(checked), outputs)), dtype=np.float64)
         drive = np.asarray(convert(self._dac, checked), dtype=np.float64)
-        toward, summed = self._pullback(drive, self._held, wanted)
-        batch, read = len(checked), self._ports["input"].size + sum(one.size for one in summed.values())
-        # the fields of both passes are read wherever a gradient is wanted
-        for component, amount in (("input DAC", self._ports["input"].size), ("adjoint DAC", outputs)):
-            self._count(component, self._dac.event("dac"), batch * amount)
-        self._count("field ADC", self._adc.event("adc"), 2 * batch * read)
+        toward, shares = self._experiment(drive, self._held, wanted)
+        batch = len(checked)
+        self._count("input DAC", self._dac.event("dac"), batch * self._ports["input"].size)
+        self._count("adjoint DAC", self._dac.event("dac"), batch * work.driven)
+        self._count("field ADC", self._adc.event("adc"), batch * work.read)
+        self._ledger.count("host", "field product", "mac_fp32", batch * work.products)
+        self._ledger.count("host", "field product", "byte_sram", 2 * WORD_BYTES * batch * work.read)
         self._tally("device_pass", 2 * batch)
         self._tally("sample", len(np.unique(samples)))
         self._time(2 * batch)
-        means = {name: value / batch for name, value in summed.items()}
         if self._electronics.read_noise:
-            means = {
-                name: value + self._noise_on(value) / np.sqrt(batch) * key.at(name).generator().normal(size=value.shape)
-                for name, value in means.items()
-            }
-            toward = toward + self._noise_on(toward) * normals(key.at("inputs"), samples, toward.shape[1])
-        return Backward(means, toward)
+            toward = self._with_noise(toward, samples, key.at("inputs"))
+            shares = {name: self._with_noise(one, samples, key.at(name)) for name, one in shares.items()}
+        return Backward({name: one.mean(axis=0) for name, one in shares.items()}, toward)
 
-    def _noise_on(self, values: Floats) -> float:
-        return self._electronics.read_noise * float(np.sqrt(np.mean(values**2)))
+    def _with_noise(self, values: Floats, samples: Samples, key: Key) -> Floats:
+        """Values (batch, ...) with read noise of the root mean square of them all."""
+        size = self._electronics.read_noise * float(np.sqrt(np.mean(values**2)))
+        draws = noise_of_readings(key, samples, values[0].size)
+        return np.asarray(values + size * draws.reshape(values.shape))
 
     def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
         """Write parameters: clipped to their ranges, rounded to the grid of `write_bits`; one write per element.

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from inmaterio.devices.randomness import Key, normal_array
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
-from inmaterio.simulators.black_box import AbstractBlackBox, Electronics
+from inmaterio.simulators.black_box import AbstractBlackBox, AdjointWork, Electronics
 from inmaterio.simulators.capabilities import Parameter
 from inmaterio.simulators.cavity_design import (
     AIR_DENSITY,
@@ -117,8 +117,22 @@ class ChaoticCavity(AbstractBlackBox):
         traits = {"linear", "reciprocal"} if self.design.linear else set()
         return frozenset(traits | ({"lossless", "time-reversible"} if self.design.linear and self.design.lossless else set()))
 
-    def _has_adjoint(self) -> bool:
-        return self.design.linear
+    def _adjoint_work(self) -> AdjointWork | None:
+        """In a linear cavity; None in any other.
+
+        Detectors square the pressure, so the drive of the adjoint pass is a waveform at every microphone, made from the pressure
+        that was heard there in the forward pass. Tunable membranes are watched through both passes, the loudspeakers of the data
+        listen through the adjoint one; what they played is known.
+        """
+        if not self.design.linear:
+            return None
+        steps, microphones = self.design.steps, len(self.layout.microphones)
+        played = len(self.layout.speakers) - int(self.design.reference)
+        # slope of the window by pressure; or lock in and back again, both complex
+        per_sample = 4 * len(self._listen) if np.iscomplexobj(self._listen) else 2
+        products = per_sample * microphones + self.design.tunable + self._ports["input"].size
+        read = microphones + 2 * self.design.tunable + played
+        return AdjointWork(driven=steps * microphones, read=steps * read, products=steps * products)
 
     # Drive and detectors ---------------------------------------------------------------------------------------------
 
@@ -201,7 +215,8 @@ class ChaoticCavity(AbstractBlackBox):
         volume, scale = design.cell_m**2 * design.height_m, design.potential_scale
         at = tuple(self.layout.speakers.T)
         loud = fall * (design.step_s * SOUND_SPEED) ** 2 * design.flow_m3_s / (volume * scale)
-        self._loudness = loud * speed[at] * self._gains
+        self._nominal_loudness = loud * speed[at]
+        self._loudness = self._nominal_loudness * self._gains
         members = self.layout.membranes
         area = design.cell_m**2
         angular = 2.0 * np.pi * (design.low_hz + (design.high_hz - design.low_hz) * _spaced(len(members)))
@@ -210,6 +225,7 @@ class ChaoticCavity(AbstractBlackBox):
         coupling = design.step_s * SOUND_SPEED**2 * area * design.membrane_scale_m / (volume * scale)
         table[:, BACK] = 0.5 * fall * coupling * speed[tuple(members.T)]
         table[:, DAMP] = 0.5 * angular * design.step_s / design.quality
+        self._nominal_springs = squared
         table[:, SPRING] = squared * self._forces[:, 0]
         table[:, BEND] = squared * design.quadratic * self._forces[:, 1]
         table[:, STRETCH] = squared * design.cubic * np.maximum(0.0, self._forces[:, 2])
@@ -322,17 +338,26 @@ class ChaoticCavity(AbstractBlackBox):
         return signals / self._unit
 
     def _pullback(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        toward, shares = self._pull(drive, held, gradient, self._loudness, self._table[:, SPRING])
+        return toward, {name: one.sum(axis=0) for name, one in shares.items()}
+
+    def _experiment(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """The gain of loudspeakers and the spring of membranes, by which products of fields are multiplied, are nominal."""
+        return self._pull(drive, held, gradient, self._nominal_loudness, self._nominal_springs)
+
+    def _pull(
+        self, drive: Floats, held: Mapping[str, Floats], gradient: Floats, loudness: Floats, springs: Floats
+    ) -> tuple[Floats, dict[str, Floats]]:
+        """Gradient with respect to each sample's drive and, sample by sample, to the stiffness, with these factors."""
         table, tunable = self._table_with(held), self.design.tunable
-        toward, summed = np.empty(drive.shape), np.zeros(tunable)
-        slope = self._table[:tunable, SPRING] * self.design.tuning
+        toward, shares = np.empty(drive.shape), np.empty((len(drive), tunable))
         for begin in range(0, len(drive), GRADIENT_CHUNK):
             rows = slice(begin, begin + GRADIENT_CHUNK)
-            inward, springs = self._pull_back_chunk(drive[rows], table, gradient[rows] / self._unit)
-            toward[rows] = inward
-            summed += springs.sum(axis=0)[:tunable] * slope
-        return toward, {"stiffness": summed} if tunable else {}
+            toward[rows], found = self._pull_back_chunk(drive[rows], table, gradient[rows] / self._unit, loudness)
+            shares[rows] = found[:, :tunable] * springs[:tunable] * self.design.tuning
+        return toward, {"stiffness": shares} if tunable else {}
 
-    def _pull_back_chunk(self, drive: Floats, table: Floats, gradient: Floats) -> tuple[Floats, Floats]:
+    def _pull_back_chunk(self, drive: Floats, table: Floats, gradient: Floats, loudness: Floats) -> tuple[Floats, Floats]:
         pressures = self._pressures(drive, table, np.float64)
         to_pressure = AIR_DENSITY * self.design.potential_scale / self.design.step_s
         onto_traces = to_pressure * self._detect_pullback(pressures, gradient)
@@ -349,7 +374,7 @@ class ChaoticCavity(AbstractBlackBox):
         made = (source_gradient, spring_gradient, pressures, *state, np.zeros_like(state[0]), motions, *stacks)
         over_threads(run_adjoints, len(drive), sources, onto_traces, *arguments, interval, *made)
         played = len(self.layout.speakers) - int(self.design.reference)
-        weighted = source_gradient[:, :, :played] * self._loudness[:played]
+        weighted = source_gradient[:, :, :played] * loudness[:played]
         inward = np.einsum("bns,tn->bts", weighted, self._waves[: len(self.tones_hz)]).reshape(len(drive), -1)
         return inward[:, : drive.shape[1]], spring_gradient
 

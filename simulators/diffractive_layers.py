@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from inmaterio.devices.randomness import Key, normal_array
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
-from inmaterio.simulators.black_box import AbstractBlackBox, Electronics, Floats
+from inmaterio.simulators.black_box import AbstractBlackBox, AdjointWork, Electronics, Floats
 from inmaterio.simulators.capabilities import Parameter
 from inmaterio.simulators.diffraction import Complexes, Gap, cross, cross_back, plan
 
@@ -191,8 +191,14 @@ class DiffractiveLayers(AbstractBlackBox):
         """``reciprocal``; and ``linear``, of the field that the inputs drive, where they set its amplitude."""
         return frozenset({"reciprocal", "linear"} if self._design.encoding == "amplitude" else {"reciprocal"})
 
-    def _has_adjoint(self) -> bool:
-        return True
+    def _adjoint_work(self) -> AdjointWork:
+        """Complex fields, two numbers each: at every pixel of the detector plane, from which the drive there is made; right
+        behind every tuned pixel in both passes; and at every pixel of the modulator, which receives the adjoint field."""
+        plane = self._design.pixels**2
+        tuned = sum(int(np.sum(patch < own.stop - own.start)) for own, patch in self._places)
+        # real by complex; imaginary part of a product; sum over the patch of an input
+        products = 2 * plane + 2 * tuned + 2 * plane
+        return AdjointWork(driven=2 * plane, read=2 * plane + 2 * 2 * tuned + 2 * plane, products=products)
 
     def disturb(self, size: float, key: Key) -> None:
         """Misalign every mask sideways for good, by a normal distance of `size` pixels along either axis.
@@ -279,24 +285,36 @@ class DiffractiveLayers(AbstractBlackBox):
         return np.asarray(power.reshape(len(drive), -1) @ self._regions / self._unit)
 
     def _pullback(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        toward, shares = self._experiment(drive, held, gradient)
+        return toward, {name: one.sum(axis=0) for name, one in shares.items()}
+
+    def _experiment(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """Exact on every chip: both fields are measured behind the mask, so that its own errors are in what is measured."""
         masks = self._transmissions(held)
         fields = self._fields(drive, masks)
         weight = ((gradient / self._unit) @ self._regions.T).reshape(fields[-1].shape)
         # dL = Re sum(conj(error) dU); with the adjoint experiment's field it is carried plane by plane to the modulator
         error = cross_back(self._gaps[-1], 2.0 * weight * fields[-1])
-        toward: dict[str, Floats] = {name: np.zeros_like(values) for name, values in held.items()}
+        shares = {name: np.zeros((len(drive), *values.shape)) for name, values in held.items()}
         for layer in reversed(range(len(masks))):
             if layer < len(self._places):
                 own, patch = self._places[layer]
-                turned = np.imag(error * np.conj(masks[layer] * fields[layer])).sum(axis=0)
-                toward["phase"][own] = np.bincount(patch.ravel(), np.pi * turned.ravel())[: own.stop - own.start]
+                turned = np.imag(error * np.conj(masks[layer] * fields[layer])).reshape(len(drive), -1)
+                shares["phase"][:, own] = np.pi * _summed(turned, patch)[:, : own.stop - own.start]
             error = cross_back(self._gaps[layer], error * masks[layer].conj())
         received = error.reshape(len(drive), -1) @ _membership(self._sources, drive.shape[1])
         if self._design.encoding == "phase":
-            return np.asarray(np.pi * np.imag(received * np.conj(self._emit(drive)))), toward
-        return np.asarray(received.real), toward
+            return np.asarray(np.pi * np.imag(received * np.conj(self._emit(drive)))), shares
+        return np.asarray(received.real), shares
 
 
 def _membership(patch: NDArray[np.int64], count: int) -> Floats:
     """1 where a pixel belongs to a patch, (pixels, count)."""
     return np.asarray(patch.reshape(-1, 1) == np.arange(count), dtype=np.float64)
+
+
+def _summed(values: Floats, patch: NDArray[np.int64]) -> Floats:
+    """Sum over each patch, (batch, patches), of values (batch, pixels)."""
+    count = int(patch.max()) + 1
+    places = patch.reshape(1, -1) + count * np.arange(len(values))[:, None]
+    return np.asarray(np.bincount(places.ravel(), values.ravel(), count * len(values)).reshape(len(values), count))

@@ -33,6 +33,7 @@ from inmaterio.devices.randomness import Key, normal_array
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
 from inmaterio.simulators.black_box import AbstractBlackBox, Electronics
 from inmaterio.simulators.capabilities import Array, Parameter
+from inmaterio.simulators.option_types import check_option_types
 from inmaterio.simulators.reaction_diffusion import Floats, Grid, check_step, check_widths, divergence, largest_step, spread_over
 
 CALIBRATION = 64
@@ -270,7 +271,35 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"fisher-kpp": {}}
 """Substrates of this file by name."""
 
 
-def build(
+def build(widths: Sequence[int], *, chip: Key, **options: Any) -> FisherKppMedium:
+    """A medium.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Inputs, inner cells, outputs.
+    chip : Key
+        Stream of its static errors.
+    **options
+        Those of `stirred_medium`.
+
+    Raises
+    ------
+    InputError
+        On an unknown option, naming the nearest, or one of another type; and as `stirred_medium` does.
+
+    Examples
+    --------
+    >>> medium = build((4, 32, 4), chip=Key(0))
+    >>> sorted(medium.capabilities)
+    ['Forward']
+    """
+    kind = "option of a Fisher-KPP medium:"
+    check_option_types(stirred_medium, options, "fisher-kpp", kind=kind, reserved=("widths", "chip"))
+    return stirred_medium(widths, chip=chip, **options)
+
+
+def stirred_medium(
     widths: Sequence[int],
     *,
     chip: Key,
@@ -324,12 +353,6 @@ def build(
     ------
     InputError
         On a value out of range, a step that is not safe, or a flow too fast for the grid.
-
-    Examples
-    --------
-    >>> medium = build((4, 32, 4), chip=Key(0))
-    >>> sorted(medium.capabilities)
-    ['Forward']
     """
     inputs, inner, outputs = check_widths(widths)
     least = max(inputs, outputs)
@@ -369,3 +392,7 @@ def build(
         spread=growth_spread,
         tunable=tunable,
     )
+
+
+OPTIONS = stirred_medium
+"""What the options of `build` are, and of what types."""

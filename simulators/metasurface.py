@@ -21,7 +21,7 @@ import numpy as np
 
 from inmaterio.devices.randomness import Key, normal_array
 from inmaterio.devices.validation import check_array, check_name, check_range
-from inmaterio.simulators.black_box import AbstractBlackBox, Electronics, Floats
+from inmaterio.simulators.black_box import AbstractBlackBox, AdjointWork, Electronics, Floats
 from inmaterio.simulators.capabilities import Parameter
 from inmaterio.simulators.coupled_dipoles import (
     SPEED_OF_LIGHT,
@@ -137,8 +137,12 @@ class Metasurface(AbstractBlackBox):
         """``reciprocal``: the field is linear in what is sent, but data enter as structure."""
         return frozenset({"reciprocal"})
 
-    def _has_adjoint(self) -> bool:
-        return True
+    def _adjoint_work(self) -> AdjointWork:
+        """Complex amplitudes, two numbers each: H of every output, also its phase, which no detector gives, from which the
+        drive of the receivers is made; and the moment of every element at every frequency, in both passes."""
+        outputs, moments = self._ports["output"].size, self._elements * self._room.frequencies
+        # conj(H) by slope and factor; real part of a complex product
+        return AdjointWork(driven=2 * outputs, read=2 * outputs + 2 * 2 * moments, products=3 * outputs + 2 * moments)
 
     def disturb(self, size: float, key: Key) -> None:
         """Displace every wire of walls and room for good, by a normal distance of `size` wavelengths along either axis.
@@ -176,11 +180,19 @@ class Metasurface(AbstractBlackBox):
             ]
         )
 
-    def _detuning(self, settings: Floats, first: int) -> tuple[Floats, Floats]:
-        """d(x) of the elements from `first` on, and its derivative by x, in 1/m^2."""
+    def _detuning(self, settings: Floats, first: int) -> Floats:
+        """d(x) of this chip's elements from `first` on, in 1/m^2."""
         resonance = 1.0 + self._room.sweep * (settings + self._errors[first : first + settings.shape[-1]])
-        scale = (2.0 * np.pi * self._room.centre_hz / (ELEMENT_STRENGTH * SPEED_OF_LIGHT)) ** 2
-        return scale * (resonance**2 - 1.0), 2.0 * scale * self._room.sweep * resonance
+        return self._scale() * (resonance**2 - 1.0)
+
+    def _slope(self, settings: Floats, first: int, *, nominal: bool) -> Floats:
+        """Derivative of `_detuning` by x: of this chip, or of the nominal one."""
+        errors = 0.0 if nominal else self._errors[first : first + settings.shape[-1]]
+        return 2.0 * self._scale() * self._room.sweep * (1.0 + self._room.sweep * (settings + errors))
+
+    def _scale(self) -> float:
+        """(2 pi f_0 / chi)^2, in 1/m^2."""
+        return float((2.0 * np.pi * self._room.centre_hz / (ELEMENT_STRENGTH * SPEED_OF_LIGHT)) ** 2)
 
     def _reduce(self, held: Mapping[str, Floats]) -> tuple[Complexes, Complexes, Complexes]:
         """Solve for all that is the same for a whole batch: tunable elements and antennas.
@@ -193,7 +205,7 @@ class Metasurface(AbstractBlackBox):
         if elements > n_in:
             tuned = np.arange(n_in, elements)
             seen = seen.copy()
-            seen[:, tuned, tuned] += self._detuning(held["resonance"], n_in)[0]
+            seen[:, tuned, tuned] += self._detuning(held["resonance"], n_in)
         inverse = np.asarray(np.linalg.inv(seen[:, n_in:, n_in:]), dtype=np.complex128)
         across = seen[:, :n_in, n_in:] @ inverse
         own = seen[:, :n_in, :n_in] - across @ seen[:, n_in:, :n_in]
@@ -202,7 +214,7 @@ class Metasurface(AbstractBlackBox):
     def _solve(self, drive: Floats, own: Complexes, sources: Complexes) -> Complexes:
         """(S + diag d(x))^-1 sources, (frequencies, batch, n_in), for sources of that shape or the same for the whole batch."""
         places = np.arange(drive.shape[1])
-        detuning = self._detuning(drive, 0)[0]
+        detuning = self._detuning(drive, 0)
         out = np.empty((len(own), *drive.shape), np.complex128)
         for number, one in enumerate(own):
             matrix = np.repeat(one[None], len(drive), axis=0)
@@ -228,6 +240,16 @@ class Metasurface(AbstractBlackBox):
         return self._outputs(size**2 if self._room.detector == "intensity" else size) / self._unit
 
     def _pullback(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        toward, shares = self._pull(drive, held, gradient, nominal=False)
+        return toward, {name: one.sum(axis=0) for name, one in shares.items()}
+
+    def _experiment(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """The slope of an element's detuning, by which products of moments are multiplied, is the nominal one."""
+        return self._pull(drive, held, gradient, nominal=True)
+
+    def _pull(
+        self, drive: Floats, held: Mapping[str, Floats], gradient: Floats, *, nominal: bool
+    ) -> tuple[Floats, dict[str, Floats]]:
         n_in, tunable = drive.shape[1], self._elements - drive.shape[1]
         own, across, inverse = self._reduce(held)
         transfer, moments = self._transfer(drive, own, across, inverse)
@@ -240,11 +262,11 @@ class Metasurface(AbstractBlackBox):
         error = np.asarray(weight * factor * np.conj(transfer), dtype=np.complex128)
         # the adjoint experiment: receivers send `error`, and the elements' moments are measured a second time
         returned = self._solve(drive, own, error @ across[:, :, tunable + 1 :].transpose(0, 2, 1))
-        toward = -np.real(np.sum(returned * moments, axis=0)) * self._detuning(drive, 0)[1]
+        toward = -np.real(np.sum(returned * moments, axis=0)) * self._slope(drive, 0, nominal=nominal)
         if not tunable:
             return np.asarray(toward), {}
         link = across[:, :, :tunable]
         forth = inverse[:, None, tunable, :tunable] + moments @ link
         back = error @ inverse[:, tunable + 1 :, :tunable] + returned @ link
-        slope = self._detuning(held["resonance"], n_in)[1]
-        return np.asarray(toward), {"resonance": -np.real(np.sum(forth * back, axis=(0, 1))) * slope}
+        slope = self._slope(held["resonance"], n_in, nominal=nominal)
+        return np.asarray(toward), {"resonance": -np.real(np.sum(forth * back, axis=0)) * slope}

@@ -122,6 +122,8 @@ class Gradient:
         With respect to u^0 and u^(-1); 0 in the absorber, whose start is held.
     restoration_error : float
         ``reverse``: largest difference of the start as the reversed run found it, over the largest field known; else 0.
+    shares : ndarray, shape (batch, rows of the region, columns of the region)
+        What each sample adds to `speed`.
     """
 
     speed: NDArray[np.float64]
@@ -130,6 +132,7 @@ class Gradient:
     field: Array
     previous: Array
     restoration_error: float
+    shares: NDArray[np.float64]
 
 
 def record(
@@ -217,15 +220,16 @@ def pull_back(recording: Recording, trace_gradient: ArrayLike) -> Gradient:
     found = _for_each(way.pull_one, len(driving))
     (top, bottom), (left, right) = recording.region
     speed, density = np.zeros(medium.grid.shape), None
-    total = np.sum([one.total for one in found], axis=0, dtype=np.float64)
+    totals = np.array([one.total for one in found], dtype=np.float64)
     c = np.asarray(medium.speed_m_per_s, dtype=np.float64)[top:bottom, left:right]
     if medium.nonlinearity is None:
-        speed[top:bottom, left:right] = 2.0 / c * total
+        shares = 2.0 / c * totals
     else:
-        speed[top:bottom, left:right] = medium.grid.step_s / medium.grid.spacing_m * total
+        shares = medium.grid.step_s / medium.grid.spacing_m * totals
         density = np.zeros(medium.grid.shape)
         density[top:bottom, left:right] = np.sum([one.dense for one in found], axis=0, dtype=np.float64)
         density[recording.source_cells[:, 0], recording.source_cells[:, 1]] = 0.0
+    speed[top:bottom, left:right] = shares.sum(axis=0)
     return Gradient(
         speed,
         density,
@@ -233,6 +237,7 @@ def pull_back(recording: Recording, trace_gradient: ArrayLike) -> Gradient:
         np.stack([one.field for one in found]),
         np.stack([one.previous for one in found]),
         max(one.restoration_error for one in found),
+        shares,
     )
 
 

@@ -6,6 +6,9 @@ field of the ``wave-medium`` is linear, so the device can measure its own gradie
 sample first, it shows the adjoint field. In the ``wave-medium-nonlinear`` strong waves are faster in the material and lose
 less, and only a model has the gradient.
 
+With the default cells, waves above 875 Hz in air and above 438 Hz in the slow material are shorter than 8 cells: there the grid,
+not the wave equation, is the device (see `wave_medium_model`).
+
 Source: T. W. Hughes, I. A. D. Williamson, M. Minkov, S. Fan, Sci. Adv. 5, eaay6946 (2019). Scaling and geometry:
 `wave_medium_model`.
 """
@@ -18,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inmaterio.devices.converters import convert
-from inmaterio.devices.randomness import Key, normal_array, normals
+from inmaterio.devices.randomness import Key, normal_array
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
 from inmaterio.simulators import wave_density
-from inmaterio.simulators.black_box import AbstractBlackBox
+from inmaterio.simulators.black_box import AbstractBlackBox, AdjointWork, noise_of_readings
 from inmaterio.simulators.capabilities import Array, Backward, Parameter, Port, Samples
 from inmaterio.simulators.digital_twin import loss_and_gradient
 from inmaterio.simulators.scalar_wave import Medium, propagate
@@ -35,6 +38,7 @@ from inmaterio.simulators.wave_medium_model import (
     normalised_pullback,
     pass_waves,
     pull_waves,
+    watch_waves,
 )
 from inmaterio.simulators.wave_medium_twin import make_twin
 
@@ -70,9 +74,12 @@ class WaveMedium(AbstractBlackBox):
         self._amount = self._safe(np.exp(description.material_spread * normal_array(chip.at("material"), shape)))
 
     def _safe(self, amount: Floats) -> Floats:
-        """Amounts of material, small enough for waves to move in all of it."""
+        """Amounts of material, small enough for waves to move in all of it, and not faster than is stable."""
         air, material = self._description.speed_0_m_per_s, self._description.speed_1_m_per_s
-        return np.minimum(amount, (1.0 - SLOWEST) * air / (air - material)) if material < air else amount
+        if material == air:
+            return amount
+        limit = SLOWEST * air if material < air else self._description.grid.largest_speed_m_per_s
+        return np.minimum(amount, (limit - air) / (material - air))
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -84,8 +91,20 @@ class WaveMedium(AbstractBlackBox):
         """Those of the field: linear and reciprocal, or none."""
         return frozenset({"linear", "reciprocal"}) if self._description.is_linear else frozenset()
 
-    def _has_adjoint(self) -> bool:
-        return self._description.is_linear
+    def _adjoint_work(self) -> AdjointWork | None:
+        """In a linear medium: probes are driven with a waveform each, made from what they heard; both fields are read in every
+        cell of the design at every step, and the adjoint field at the source. None in any other."""
+        if not self._description.is_linear:
+            return None
+        steps, probes, cells = self._description.steps, self._description.classes, self._held["density"].size
+        # slope by trace; second difference in time and product
+        return AdjointWork(driven=steps * probes, read=steps * (probes + 2 * cells + 1), products=steps * (probes + 3 * cells))
+
+    def _experiment(self, drive: Floats, held: Mapping[str, Floats], gradient: Floats) -> tuple[Floats, dict[str, Floats]]:
+        """See `wave_medium_model.watch_waves`."""
+        passed = pass_waves(self._description, held["density"], self._amount, drive)
+        toward, shares = watch_waves(self._description, passed, normalised_pullback(passed.intensities, gradient))
+        return toward, {"density": shares}
 
     def _respond(self, drive: Floats, held: Mapping[str, Floats]) -> Floats:
         return normalised(measure(self._description, held["density"], self._amount, drive))
@@ -103,7 +122,7 @@ class WaveMedium(AbstractBlackBox):
         drive = np.asarray(convert(self._dac, checked), dtype=np.float64)
         signal = measure(self._description, held["density"], self._amount, drive) / self._unit
         if self._electronics.read_noise:
-            signal = signal + self._electronics.read_noise * normals(key, samples, signal.shape[1])
+            signal = signal + self._electronics.read_noise * noise_of_readings(key, samples, signal.shape[1])
         found = normalised(np.asarray(convert(self._adc, signal), dtype=np.float64))
         batch = len(checked)
         self._count("input DAC", self._dac.event("dac"), batch * checked.shape[1])
@@ -116,8 +135,8 @@ class WaveMedium(AbstractBlackBox):
     def adjoint(self, inputs: Array, gradient: Array, *, samples: Samples, key: Key) -> Backward:
         """The gradient as the device shows it: a forward pass, then one driven at the probes, last sample first.
 
-        Both fields are read in every cell of the design at every step, and the probes' traces in the forward pass; the host
-        multiplies and adds them up, once per cell and step.
+        Exact up to read noise on a nominal chip; the amounts of material of a chip with `material_spread` are in the fields, but
+        not in the factors by which the host turns their products into a gradient.
 
         Raises
         ------
@@ -128,26 +147,7 @@ class WaveMedium(AbstractBlackBox):
             raise InputError(
                 "this medium lacks capability Adjoint: its field is not linear, so no second pass shows the gradient"
             )
-        checked = check_batch(inputs, samples, self._ports["input"])
-        classes = self._ports["output"].size
-        wanted = np.asarray(check_array("gradient", gradient, shape=(len(checked), classes)), dtype=np.float64)
-        drive = np.asarray(convert(self._dac, checked), dtype=np.float64)
-        passed = pass_waves(self._description, self._held["density"], self._amount, drive)
-        toward, summed = self._pull(passed, wanted)
-        batch, steps = len(checked), self._description.steps
-        read = steps * (classes + 2 * summed.size + 1)  # the adjoint field at the source is the gradient by the waveform
-        self._count("input DAC", self._dac.event("dac"), batch * checked.shape[1])
-        self._count("adjoint DAC", self._dac.event("dac"), batch * steps * classes)
-        self._count("field ADC", self._adc.event("adc"), batch * read)
-        self._ledger.count("host", "field product", "mac_fp32", batch * steps * summed.size)
-        self._tally("device_pass", 2 * batch)
-        self._tally("sample", len(np.unique(samples)))
-        self._time(2 * batch)
-        mean = summed / batch
-        if self._electronics.read_noise:
-            mean = mean + self._noise_on(mean) / np.sqrt(batch) * key.at("density").generator().normal(size=mean.shape)
-            toward = toward + self._noise_on(toward) * normals(key.at("inputs"), samples, toward.shape[1])
-        return Backward({"density": mean}, toward)
+        return super().adjoint(inputs, gradient, samples=samples, key=key)
 
     def disturb(self, size: float, key: Key) -> None:
         """Change the material in every cell for good by a factor of logarithm `size` times a normal number.
@@ -212,7 +212,7 @@ class WaveMedium(AbstractBlackBox):
 
     def twin(self) -> Any:
         """The nominal medium with the density it was last asked for: see `wave_medium_twin.make_twin`."""
-        return make_twin(self._description, self._held["density"])
+        return make_twin(self._description, self._requested["density"])
 
     def oracle(self) -> "WaveMediumOracle":  # type: ignore[override]
         """The exact response and gradient of this very chip, without noise or converters; never counted."""

@@ -6,9 +6,10 @@
 
 All within a margin of air and a perfectly matched layer. One simulation step per sample by default: at 10,000 samples per
 second and 343 m/s the published grid (h = 1.4283557 c dt: Hughes, Williamson, Minkov and Fan, Sci. Adv. 5, eaay6946, 2019) has
-cells of 49 mm, so that its 140 x 140 cells are 6.9 m wide; sound of 1 kHz is 7 cells long in air, and 3.5 cells in the slow
-material. What is higher no longer obeys the wave equation but the grid's own dispersion: the grid is the device, as in a mesh of
-delay lines.
+cells of 49 mm, so that its 140 x 140 cells are 6.9 m wide. With these, the default cells, a wave is shorter than 8 cells above
+875 Hz in air and above 438 Hz in the slow material, and at 1 kHz it is 7 and 3.5 cells long. Above these frequencies the waves
+are undersampled: they no longer obey the wave equation but the grid's own dispersion, which a finer grid would not show. There
+the grid is the device, as in a mesh of delay lines. More `steps_per_sample` make finer cells.
 
 The material in a cell is m = rho_bar a: rho_bar of `wave_density`, a the amount that was made per amount asked for (1 in the
 nominal medium). c = c_0 + (c_1 - c_0) m, and m is the density of the nonlinearity of `scalar_wave`; the published code used the
@@ -114,7 +115,8 @@ class WaveMediumDescription:
     def __post_init__(self) -> None:
         if len(self.widths) != 2:
             raise InputError(
-                f"a wave medium has no hidden layers, but widths are {list(self.widths)}; expected (samples, classes)"
+                f"a wave medium has no hidden layers, but widths are {list(self.widths)}; expected (samples, classes); "
+                "set substrate.hidden = []"
             )
         check_range("width", self.samples, low=1, unit="samples")
         check_range("width", self.classes, low=2, unit="classes")
@@ -143,7 +145,19 @@ class WaveMediumDescription:
                 f"a run has {self.steps} steps; expected more than the {self.crossing_steps(self.speed_0_m_per_s)} that a wave "
                 "takes from source to probes: a longer waveform or more tail_steps"
             )
+        self._check_stability()
         self.medium(np.zeros((self.design_rows, self.design_columns)))
+
+    def _check_stability(self) -> None:
+        """At density 1; `courant` has the stability limit of air."""
+        if self.speed_1_m_per_s > self.grid.largest_speed_m_per_s:
+            safe = self.grid.spacing_m / (np.sqrt(2.0) * self.speed_1_m_per_s)
+            raise InputError(
+                f"speed_1_m_per_s is {self.speed_1_m_per_s:g} m/s where speed_0_m_per_s is {self.speed_0_m_per_s:g} m/s; "
+                f"expected at most {self.grid.largest_speed_m_per_s:g} m/s at a step of {self.grid.step_s:g} s and cells of "
+                f"{self.grid.spacing_m:g} m; the largest safe step is {safe:g} s: lower courant to at most "
+                f"{self.speed_0_m_per_s * safe / self.grid.spacing_m:g}"
+            )
 
     @property
     def samples(self) -> int:
@@ -315,6 +329,26 @@ def pull_waves(description: WaveMediumDescription, passed: Passed, gradient: Flo
         by_material = by_material + found.density[top:bottom, left:right]
     toward = hold_pullback(description, found.sources)
     return toward, wave_density.material_pullback(projection, passed.density, passed.amount * by_material)
+
+
+def watch_waves(description: WaveMediumDescription, passed: Passed, gradient: Floats) -> tuple[Floats, Floats]:
+    """As `pull_waves` in a linear medium, from fields alone: by waveform, and by density for each sample (batch, rows, columns).
+
+    What is measured in a cell is the field u of the forward pass and v of one driven at the probes, last sample first. With
+    c_n the nominal speed at the density held,
+
+        dL/dc = (2 / c_n^3) sum_t v u_tt h^2,    dc/drho as in the nominal medium
+
+    (u_tt by differences of three steps), so that of this chip's own amounts of material the fields know and the factors do not.
+    """
+    traces = np.asarray(passed.recording.traces, dtype=np.float64)
+    found = pull_back(passed.recording, 2.0 * traces * np.asarray(gradient, dtype=np.float64)[:, :, None])
+    (top, bottom), (left, right) = description.region
+    projection = description.projection
+    made = np.asarray(passed.recording.medium.speed_m_per_s, dtype=np.float64)[top:bottom, left:right]
+    factor = (projection.speed_1 - projection.speed_0) * (made / wave_density.speed(projection, passed.density)) ** 3
+    shares = [wave_density.material_pullback(projection, passed.density, factor * one) for one in found.shares]
+    return hold_pullback(description, found.sources), np.stack(shares)
 
 
 def normalised(intensities: Floats) -> Floats:

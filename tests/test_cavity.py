@@ -280,7 +280,39 @@ def test_adjoint_experiment_on_a_linear_cavity_gives_the_oracles_gradient():
         backward = cavity.adjoint(drive, gradient, samples=np.arange(4), key=Key(0))
     inward, parameters = cavity.oracle().pullback(drive, gradient)
     assert (backward.inputs == inward).all()
-    assert (backward.parameters["stiffness"] == parameters["stiffness"] / 4).all()
+    assert backward.parameters["stiffness"] == pytest.approx(parameters["stiffness"] / 4, rel=1e-12, abs=1e-15)
+
+
+def test_adjoint_experiment_knows_gains_and_springs_nominally_only():
+    cavity = make(tunable=3, spread=0.1, **LINEAR)
+    drive, gradient = drives(4, 6), np.random.default_rng(0).normal(size=(4, 10))
+    with cavity.ledger.phase("train"):
+        backward = cavity.adjoint(drive, gradient, samples=np.arange(4), key=Key(0))
+    inward, parameters = cavity.oracle().pullback(drive, gradient)
+    found, wanted = backward.inputs.ravel(), inward.ravel()
+    assert 0.9 < found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted) < 1 - 1e-6
+    # the fields are this chip's: each gradient is off by its own factor and nothing else
+    speakers = np.arange(6) % (len(cavity.layout.speakers) - 1)
+    assert backward.inputs * cavity._gains[speakers] == pytest.approx(inward, rel=1e-10)
+    assert 4 * backward.parameters["stiffness"] * cavity._forces[:3, 0] == pytest.approx(parameters["stiffness"], rel=1e-10)
+
+
+@pytest.mark.parametrize(("detector", "per_sample"), [("intensity", 2), ("lock-in", 8)])
+def test_adjoint_experiment_counts_waveforms(detector, per_sample):
+    """5 microphones in 2 windows, or at 2 frequencies; 3 loudspeakers of the data, 2 tones each; 3 membranes; 90 steps."""
+    places = [[4, 6], [4, 10], [4, 14], [4, 18], [11, 12]]
+    cavity = make(tunable=3, detector=detector, microphones=places, speakers=3, **LINEAR)
+    ledger = Ledger()
+    cavity.attach(ledger, "substrate")
+    with ledger.phase("train"):
+        cavity.adjoint(drives(4, 6), np.ones((4, 10)), samples=np.arange(4), key=Key(0))
+    events = {key[1:]: amount for key, amount in ledger.events.items()}
+    assert len(cavity.layout.speakers) - 1 == 3
+    assert events["substrate", "input DAC", "dac_conversion_ideal"] == 4 * 6
+    assert events["substrate", "adjoint DAC", "dac_conversion_ideal"] == 4 * 90 * 5
+    assert events["substrate", "field ADC", "adc_conversion_ideal"] == 4 * 90 * (5 + 2 * 3 + 3)
+    assert events["host", "field product", "mac_fp32"] == 4 * 90 * (5 * per_sample + 3 + 6)
+    assert events["host", "field product", "byte_sram"] == 4 * 2 * 4 * 90 * (5 + 2 * 3 + 3)
 
 
 @pytest.mark.parametrize("detector", ["intensity", "lock-in"])

@@ -231,6 +231,32 @@ def test_a_pass_is_counted() -> None:
     assert ledger.total("device_pass") == 5
 
 
+def test_adjoint_experiment_gives_the_gradient_also_on_a_chip_with_errors() -> None:
+    """Both fields are measured behind the masks, whose errors are therefore in them."""
+    one = box(tunable=7, spread=0.3)
+    x, weight = drive(), np.random.default_rng(1).normal(size=(4, 5))
+    with one.ledger.phase("evaluate"):
+        measured = one.adjoint(x, weight, samples=np.arange(4), key=KEY)
+    toward, summed = one.oracle().pullback(x, weight)
+    np.testing.assert_array_equal(measured.inputs, toward)
+    np.testing.assert_allclose(measured.parameters["phase"], summed["phase"] / 4, rtol=1e-12, atol=1e-14)
+
+
+def test_adjoint_experiment_counts_complex_fields_at_every_pixel() -> None:
+    """One mask of 144 pixels with two patches that are tuned and one, of 48 pixels, that is not."""
+    one, ledger = box(tunable=2, layers=1), Ledger()
+    one.attach(ledger, "substrate")
+    tuned = int(np.sum(patches((12, 12), 3) < 2))
+    assert tuned == 96
+    with ledger.phase("train"):
+        one.adjoint(drive(), np.ones((4, 5)), samples=np.arange(4), key=KEY)
+    events = {key[1:]: amount for key, amount in ledger.events.items()}
+    assert events["substrate", "adjoint DAC", "dac_conversion_ideal"] == 4 * 288
+    assert events["substrate", "field ADC", "adc_conversion_ideal"] == 4 * (288 + 4 * 96 + 288)
+    assert events["host", "field product", "mac_fp32"] == 4 * (288 + 2 * 96 + 288)
+    assert events["host", "field product", "byte_sram"] == 4 * 2 * 4 * (288 + 4 * 96 + 288)
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match=r"distance of the planes is 0.1 m; expected at most 0.0207846 m"):
         box(gap_m=0.1)

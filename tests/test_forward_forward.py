@@ -168,11 +168,14 @@ def test_a_prediction_does_not_depend_on_its_batch_and_counts_the_layers_asked_f
             scores[skip_first] = rule.predict(state, inputs, SAMPLES, KEY)
             alone = rule.predict(state, inputs[[7, 0, 3]], SAMPLES[[7, 0, 3]], KEY)
             np.testing.assert_allclose(alone, scores[skip_first][[7, 0, 3]], rtol=1e-12)
-        for c in range(3):
-            layers = substrate.layers(inputs, samples=SAMPLES, key=KEY, labels=np.tile(np.eye(3)[c], (8, 1)))
-            goodness = [(np.maximum(one.outputs, 0.0) ** 2).sum(axis=1) for one in layers]
-            np.testing.assert_allclose(scores[True][:, c], goodness[1], rtol=1e-12)
-            np.testing.assert_allclose(scores[False][:, c], goodness[0] + goodness[1], rtol=1e-12)
+        labels = np.repeat(np.eye(3), 8, axis=0)
+        layers = substrate.layers(np.tile(inputs, (3, 1)), samples=np.tile(SAMPLES, 3), key=KEY, labels=labels)
+        goodness = [(np.maximum(one.outputs, 0.0) ** 2).sum(axis=1).reshape(3, 8).T for one in layers]
+        np.testing.assert_allclose(scores[True], goodness[1], rtol=1e-12)
+        np.testing.assert_allclose(scores[False], goodness[0] + goodness[1], rtol=1e-12)
+        # every label is read under noise of its own
+        last = substrate.layers(inputs, samples=SAMPLES, key=KEY, labels=labels[16:])
+        assert np.abs((np.maximum(last[1].outputs, 0.0) ** 2).sum(axis=1) - scores[True][:, 2]).min() > 0.0
 
 
 def test_shuffled_labels_end_at_chance() -> None:

@@ -106,8 +106,39 @@ def test_adjoint_experiment_measures_the_gradient() -> None:
     assert {"Adjoint", "PerturbParameters"} <= one.capabilities
     assert one.traits == {"reciprocal"}
     np.testing.assert_array_equal(measured.inputs, toward)
-    np.testing.assert_allclose(measured.parameters["resonance"], summed["resonance"] / 4, rtol=1e-14)
+    np.testing.assert_allclose(measured.parameters["resonance"], summed["resonance"] / 4, rtol=1e-12, atol=1e-15)
     assert one.ledger.total("device_pass") == 8
+
+
+def test_adjoint_experiment_knows_the_slope_of_a_resonance_nominally_only() -> None:
+    one = box(tunable=3, spread=0.3)
+    x, weight = drive(), np.random.default_rng(1).normal(size=(4, 7))
+    with one.ledger.phase("evaluate"):
+        measured = one.adjoint(x, weight, samples=np.arange(4), key=KEY)
+    toward, summed = one.oracle().pullback(x, weight)
+    found = np.concatenate([measured.inputs.ravel(), 4.0 * measured.parameters["resonance"]])
+    wanted = np.concatenate([toward.ravel(), summed["resonance"]])
+    cosine = found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted)
+    assert 0.9 < cosine < 1.0 - 1e-8
+    # the moments are this chip's, so that nothing is off but the slope 1 + sweep (x + error), by its error
+    errors, settings = one._errors, np.concatenate([x, np.zeros((4, 3))], axis=1)
+    ratio = (1.0 + 0.01 * settings) / (1.0 + 0.01 * (settings + errors))
+    np.testing.assert_allclose(measured.inputs, toward * ratio[:, :6], rtol=1e-10)
+    np.testing.assert_allclose(4.0 * measured.parameters["resonance"], summed["resonance"] * ratio[0, 6:], rtol=1e-10)
+
+
+def test_adjoint_experiment_counts_complex_amplitudes() -> None:
+    """7 outputs, 6 + 3 elements at 3 frequencies: 14 drives; 14 readings of H, 2 x 2 x 27 of moments."""
+    one, ledger = box(tunable=3), Ledger()
+    one.attach(ledger, "substrate")
+    with ledger.phase("train"):
+        one.adjoint(drive(), np.ones((4, 7)), samples=np.arange(4), key=KEY)
+    events = {key[1:]: amount for key, amount in ledger.events.items()}
+    assert events["substrate", "input DAC", "dac_conversion_ideal"] == 4 * 6
+    assert events["substrate", "adjoint DAC", "dac_conversion_ideal"] == 4 * 14
+    assert events["substrate", "field ADC", "adc_conversion_ideal"] == 4 * (14 + 108)
+    assert events["host", "field product", "mac_fp32"] == 4 * (21 + 54)
+    assert events["host", "field product", "byte_sram"] == 4 * 2 * 4 * (14 + 108)
 
 
 def test_response_is_nonlinear_in_the_data_and_less_so_with_less_sweep() -> None:

@@ -110,6 +110,21 @@ def test_passes_are_those_of_the_ledger(order: str, variant: str, injections: in
     np.testing.assert_allclose(found.diagnostics.outputs, substrate.oracle().outputs(batch.inputs), rtol=1e-10)
 
 
+@pytest.mark.parametrize("order", ["together", "in turn"])
+def test_the_host_pays_a_product_per_sample_and_node_for_the_blame(order: str) -> None:
+    substrate = ready((5, 6, 4, 3))
+    found = ask(node_perturbation.build(substrate=substrate, order=order), substrate, some_batch(substrate, 7))
+    spent = {
+        (phase, event): amount
+        for (phase, _, component, event), amount in substrate.ledger.events.items()
+        if component == "loss contrast" and event == "mac_fp32"
+    }
+    assert spent == {("train/perturbed", "mac_fp32"): 7 * (6 + 4 + 3)}
+    # the outer products are none of these: whoever forms them pays a product per sample and coupling
+    couplings = sum(np.prod(one.shape) for one in substrate.parameters.values() if len(one.shape) == 2)
+    assert sum(one.macs for one in found.estimates.values() if isinstance(one, Outer)) == 7 * couplings
+
+
 def test_no_error_no_change() -> None:
     """At the minimum of the loss the two sides differ only in the third order of s."""
     substrate = ready((5, 6, 3))

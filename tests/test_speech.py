@@ -9,7 +9,15 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments import speech
 from inmaterio.experiments.formants import KINDS, VOWELS, formant_statistics, formant_table
-from inmaterio.experiments.speech import SyntheticVowels, pulse_train, resonator, synthesise, synthetic_vowels, vocal_tract
+from inmaterio.experiments.speech import (
+    SyntheticVowels,
+    draw_formants,
+    pulse_train,
+    resonator,
+    synthesise,
+    synthetic_vowels,
+    vocal_tract,
+)
 
 RATE = 10_000.0
 
@@ -152,6 +160,23 @@ def test_the_set_is_as_described(made: SyntheticVowels) -> None:
         spread = np.hypot(about.residual_spread[0, place], [about.pitch_spread[0], *[about.tract_spread[0]] * 3])
         expected = about.mean_hz[0, place]
         assert (np.abs(made.hertz[rows].mean(axis=0) - expected) < 5 * expected * spread / np.sqrt(45)).all()
+
+
+@pytest.mark.parametrize("kind", [0, 2])
+def test_drawn_formants_have_the_median_and_the_mean_of_the_table(kind: int) -> None:
+    # Two vowels whose formants lie so far apart that hardly any are drawn again.
+    vowels, source = [VOWELS.index("eh"), VOWELS.index("ae")], generator("draws")
+    drawn = np.array([draw_formants(kind, vowels, 1, source)[:, 0] for _ in range(6000)])
+    about, table = formant_statistics(), formant_table()
+    for place, vowel in enumerate(vowels):
+        rows = table.hertz[(table.kinds == kind) & (table.vowels == vowel)]
+        np.testing.assert_allclose(about.mean_hz[kind, vowel], rows.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(about.geometric_mean_hz[kind, vowel], np.prod(rows ** (1.0 / len(rows)), axis=0), rtol=1e-12)
+        # The spread of the fundamental is 14 %: standard errors are 0.2 % of the mean and 0.25 % of the median.
+        np.testing.assert_allclose(drawn[:, place].mean(axis=0), rows.mean(axis=0), rtol=6e-3)
+        np.testing.assert_allclose(np.median(drawn[:, place], axis=0), about.geometric_mean_hz[kind, vowel], rtol=6e-3)
+        # Draws about the arithmetic mean would have had a mean too high by more than that.
+        assert about.mean_hz[kind, vowel, 0] > 1.006 * about.geometric_mean_hz[kind, vowel, 0]
 
 
 def test_the_same_arguments_give_the_same_numbers(made: SyntheticVowels) -> None:

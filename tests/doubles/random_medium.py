@@ -7,7 +7,7 @@ from typing import Any, final
 import numpy as np
 
 from inmaterio.devices.randomness import Key
-from inmaterio.simulators.black_box import AbstractBlackBox, Electronics, Floats
+from inmaterio.simulators.black_box import AbstractBlackBox, AdjointWork, Electronics, Floats
 from inmaterio.simulators.capabilities import Parameter
 from inmaterio.simulators.physical_network import Options, PhysicalNetwork
 
@@ -43,8 +43,9 @@ class RandomMedium(AbstractBlackBox):
         self._tuning = chip.at("tuning").generator().normal(size=(widths[1], tunable)) / np.sqrt(max(tunable, 1) / 3)
         self._reciprocal = adjoint
 
-    def _has_adjoint(self) -> bool:
-        return self._reciprocal
+    def _adjoint_work(self) -> AdjointWork | None:
+        inputs, outputs, tunable = self._ports["input"].size, self._ports["output"].size, self._tuning.shape[1]
+        return AdjointWork(driven=outputs, read=2 * (inputs + tunable), products=inputs + tunable) if self._reciprocal else None
 
     def _respond(self, drive: Floats, held: Mapping[str, Floats]) -> Floats:
         field = drive @ self._mixing.T
