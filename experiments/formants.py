@@ -54,7 +54,7 @@ class FormantStatistics:
     mean_hz : ndarray, shape (kinds, vowels, 4)
         Of fundamental and formants over speakers and repetitions: arithmetic, as it was published.
     geometric_mean_hz : ndarray, shape (kinds, vowels, 4)
-        As above, of the logarithms: about their spread squared over 2 lower, 0.2 to 2 % in most.
+        As above, of the logarithms: lower by about half of their spread squared, 0.1 to 2.6 %.
     pitch_spread, tract_spread : ndarray, shape (kinds,)
         Standard deviation between speakers of what a speaker's fundamental, and of what all formants of a speaker together,
         are above the mean of the kind: natural logarithms.
