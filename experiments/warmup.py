@@ -1,4 +1,8 @@
-"""Compile every kernel once: each legal pair takes one small step, so that later runs start at once."""
+"""Compile every kernel once: legal pairs take one small step each, so that later runs start at once.
+
+Rules on a physical network all drive the same physics: there one that reads and one by adjoint experiment are enough, and no
+twin is fitted, which would take long and compile nothing.
+"""
 
 from collections.abc import Callable
 
@@ -18,9 +22,12 @@ WIDTHS = (4, 3, 3, 2)
 
 ROWS = 3
 
+OF_NETWORKS = ("delta-rule", "in-situ-adjoint")
+"""Rules that take a step on physical networks."""
+
 
 def warm_up(progress: Callable[[int, int], None] | None = None) -> list[tuple[str, str]]:
-    """Take one step with every legal pair of a one-role rule and a substrate.
+    """Take one step with every legal pair of a one-role rule and a substrate; on physical networks with `OF_NETWORKS`.
 
     Parameters
     ----------
@@ -35,10 +42,11 @@ def warm_up(progress: Callable[[int, int], None] | None = None) -> list[tuple[st
     key = Key(0).at("warm up")
     chosen = []
     for substrate in substrates():
-        built = find_substrate(substrate).build(WIDTHS, chip=key)
+        built = find_substrate(substrate).build(widths_of(substrate), chip=key)
+        offered = OF_NETWORKS if "ReadLayers" in built.capabilities else tuple(rules())
         chosen += [
             (rule, substrate)
-            for rule in rules()
+            for rule in offered
             if len(find_rule(rule).requires) == 1 and judge(find_rule(rule), built, substrate).legal
         ]
     for done, (rule, substrate) in enumerate(chosen, start=1):
@@ -48,9 +56,14 @@ def warm_up(progress: Callable[[int, int], None] | None = None) -> list[tuple[st
     return chosen
 
 
+def widths_of(substrate: str) -> tuple[int, ...]:
+    """Small widths that this substrate takes."""
+    return WIDTHS if find_substrate(substrate).layered else (WIDTHS[0], WIDTHS[-1])
+
+
 def _step(rule_name: str, substrate_name: str, key: Key) -> None:
     entry = find_rule(rule_name)
-    substrate = find_substrate(substrate_name).build(WIDTHS, chip=key)
+    substrate = find_substrate(substrate_name).build(widths_of(substrate_name), chip=key)
     ledger = Ledger()
     (role,) = entry.requires
     substrate.attach(ledger, role)
@@ -71,6 +84,8 @@ def _step(rule_name: str, substrate_name: str, key: Key) -> None:
         rule.predict(update.state, batch.inputs, samples, key)
         if "ReadBack" in substrate.capabilities:
             substrate.read_back(key=key)
+        if "ReadLayers" in substrate.capabilities and (oracle := substrate.oracle()) is not None:
+            oracle.loss_gradient(batch.inputs, batch.targets, "mse")  # what probes ask for
 
 
 def _middle(port: Port) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
