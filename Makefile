@@ -50,7 +50,9 @@ parity: setup
 
 vowels: setup
 	$(BIN)/inmaterio compare $(STUDY) --data vowels-synthetic --epochs 10 --seeds 3 --batch-size 9 \
-	    --substrate wave-medium --substrate wave-medium-nonlinear --rule in-situ-adjoint --rule backpropagation --out runs/vowels
+	    --substrate wave-medium --rule in-situ-adjoint --out runs/vowels
+	$(BIN)/inmaterio compare $(STUDY) --data "vowels-synthetic?bands=40" --epochs 40 --seeds 3 --batch-size 9 \
+	    --substrate digital-feedforward --rule backpropagation --out runs/vowels-levels
 
 knock: setup
 	$(BIN)/inmaterio disturb --data digits --train-limit 1000 --hidden 32 --seeds 3 \

@@ -9,6 +9,7 @@ from ready_network import ask, assert_order_of_rows_is_nothing, descend, device_
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
+from inmaterio.experiments.registry import find_substrate
 from inmaterio.learning_rules import backpropagation, physics_aware_training
 from inmaterio.learning_rules.contract import Batch
 
@@ -181,6 +182,6 @@ def test_what_cannot_be_trained_is_refused() -> None:
     with pytest.raises(
         InputError, match="physics-aware training cannot train this substrate: it lacks capability Identification"
     ):
-        physics_aware_training.build(substrate=ready((4, 3), ablation="no-physics"))
+        physics_aware_training.build(substrate=find_substrate("hopfield-ideal").build((4, 3), chip=Key(0)))
     with pytest.raises(InputError, match=r"refresh_every is -1 updates; expected a number in \[0, inf\) updates"):
         physics_aware_training.build(substrate=ready((4, 3)), refresh_every=-1)
