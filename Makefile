@@ -55,8 +55,9 @@ vowels: setup
 	    --substrate digital-feedforward --rule backpropagation --out runs/vowels-levels
 
 knock: setup
-	$(BIN)/inmaterio disturb --data digits --train-limit 1000 --hidden 32 --seeds 3 \
-	    --substrate cavity --substrate metasurface --out runs/knock
+	$(BIN)/inmaterio disturb --data digits --train-limit 600 --hidden 32 --epoch 6 --epochs 12 --seeds 3 --size 0.5 \
+	    --substrate cavity --substrate metasurface --rule model-free-forward-forward --rule node-perturbation \
+	    --rule physics-aware-training --rule in-situ-adjoint --out runs/knock
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
