@@ -47,12 +47,10 @@ def main(folder: str) -> None:
                 "" if linear is None else error(linear),
                 difference_text(row.get("difference_without_physics"), 100.0),
                 difference_text(row.get("difference_with_linear_physics"), 100.0),
-                difference_text(row.get("difference_readout_only"), 100.0),
-                difference_text(row.get("difference_bp_feedforward"), 100.0),
             ]
         )
     headings = ["substrate", "rule", "parameters", "error %", "without physics", "linear physics"]
-    headings += ["against none", "against linear", "against readout-only", "against bp-feedforward"]
+    headings += ["difference to none", "difference to linear"]
     print(table(headings, lines))
     lines = []
     for row in rows:

@@ -4,7 +4,7 @@
 - ``implicit-differentiation``: the exact gradient of the same network's fixed point; per substrate that allows it.
 - ``twin-deployed``: backpropagation in the digital twin, written onto the chip at the end; per substrate with a twin.
 - ``readout-only``: logistic (for values: linear) regression in the host on the measured states of the last hidden layer,
-  everything in the substrate kept at its first values; per substrate whose hidden states can be read.
+  everything in the substrate kept at its first values; per substrate whose hidden states can be read, or else its outputs.
 - ``RULE without physics``, ``RULE with linear physics``: every rule once more where the physics before its maps is left out, or
   replaced by the best linear map of the same size; per substrate that has ablations.
 - ``shuffled-labels``: the first rule at its own rate, labels of the training rows permuted: must be at chance; per substrate.

@@ -21,7 +21,7 @@ from inmaterio.experiments.training import begin, evaluate
 from inmaterio.learning_rules import delta_rule
 from inmaterio.learning_rules.contract import Batch
 from inmaterio.simulators.capabilities import Outer, Parameter, Port, Write
-from inmaterio.simulators.digital_readout import BIAS, WEIGHT
+from inmaterio.simulators.digital_readout import BIAS, WEIGHT, DigitalReadout
 
 KEY = Key(3)
 SAMPLES = np.arange(8)
@@ -249,9 +249,10 @@ def build(widths, *, chip):
 """
 
 
-def test_control_needs_hidden_states_that_can_be_read(tmp_path: Path) -> None:
+def test_control_reads_the_outputs_where_hidden_states_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "unreadable.py").write_text(UNREADABLE)
     name = f"{tmp_path / 'unreadable.py'}:unreadable"
-    plans, notes = plan_rows(RunConfig(), [name], ["backpropagation"])
-    assert READOUT_ONLY not in {plan.rule for plan in plans}
-    assert f"control readout-only left out on {name}: {name} lacks capability ReadStates" in notes
+    plans, _ = plan_rows(RunConfig(), [name], ["backpropagation"])
+    assert READOUT_ONLY in {plan.rule for plan in plans}
+    readout = DigitalReadout(find_substrate(name).build((6, 5, 3), chip=Key(0)))
+    assert readout.parameters["readout/weight"].shape == (3, 3)  # not the five that are hidden
