@@ -55,8 +55,8 @@ vowels: setup
 	    --substrate digital-feedforward --rule backpropagation --out runs/vowels-levels
 
 knock: setup
-	$(BIN)/inmaterio disturb --data digits --train-limit 600 --hidden 32 --epoch 6 --epochs 12 --seeds 3 --size 0.5 \
-	    --substrate cavity --substrate metasurface --rule model-free-forward-forward --rule node-perturbation \
+	$(BIN)/inmaterio disturb --data digits --train-limit 400 --hidden 32 --epoch 5 --epochs 10 --seeds 3 --size 0.5 \
+	    --substrate metasurface --rule model-free-forward-forward --rule node-perturbation \
 	    --rule physics-aware-training --rule in-situ-adjoint --out runs/knock
 
 test: setup
