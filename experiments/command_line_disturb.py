@@ -56,6 +56,9 @@ def disturb_command(
     size: Annotated[float, typer.Option(help="Relative size of the change.")] = 0.3,
     epoch: Annotated[int, typer.Option(help="After which epoch.")] = 8,
     epochs: Annotated[int, typer.Option(help="Epochs in all.")] = 16,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Calibrate the detectors again right after the change.")
+    ] = False,
     seeds: Annotated[int, typer.Option(help="Seeds; seed s runs on chip s.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder for runs, disturbance.json and report.html.")] = Path("disturbance"),
     hidden: Hidden = None,
@@ -96,6 +99,7 @@ def disturb_command(
             size=size,
             epoch=epoch,
             epochs=epochs,
+            recalibrate=recalibrate,
             seeds=seeds,
             hidden=() if hidden == [0] else tuple(hidden or (64,)),
             batch_size=batch_size,

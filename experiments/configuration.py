@@ -228,6 +228,9 @@ class DisturbanceConfig:
     adapt : bool
         Whether training goes on after `epoch`. Otherwise the epochs that are left only show what the chip does. A twin that is
         deployed once (``training.placement = "twin-deployed"``) is written to the chip after `epoch`, and never again.
+    recalibrate : bool
+        Whether a chip whose detectors were calibrated is calibrated again right after a change, at the values it then holds.
+        Otherwise what training began with stays, and a shift of the background stays in all that is read.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -236,12 +239,13 @@ class DisturbanceConfig:
     epoch: int = 0
     size: float = 0.0
     adapt: bool = True
+    recalibrate: bool = False
 
     def __post_init__(self) -> None:
         check_name("disturbance.kind", self.kind, DISTURBANCES)
         check_range("disturbance.epoch", self.epoch, low=0, unit="epochs")
         check_range("disturbance.size", self.size, low=0, high_open=True)
-        if self.kind == "none" and (self.epoch or self.size or not self.adapt):
+        if self.kind == "none" and (self.epoch or self.size or not self.adapt or self.recalibrate):
             raise InputError("disturbance.kind is 'none', with which nothing else can be set; expected 'knock' or 'drift'")
 
     def times(self, epochs: int) -> range:

@@ -91,6 +91,7 @@ def study_disturbance(
     size: float = 0.3,
     epoch: int = 8,
     epochs: int = 16,
+    recalibrate: bool = False,
     seeds: int = 3,
     hidden: tuple[int, ...] = (64,),
     batch_size: int = 20,
@@ -115,7 +116,7 @@ def study_disturbance(
         Every rule that is legal on a substrate when no rule is named.
     out : Path
         Folder for run directories, ``disturbance.json`` and the report. Runs in it that are done are used again.
-    kind, size, epoch
+    kind, size, epoch, recalibrate
         See `DisturbanceConfig`.
     epochs, hidden, batch_size, train_limit, optimiser
         See `inmaterio.experiments.configuration`.
@@ -160,7 +161,7 @@ def study_disturbance(
             evaluate_on="validation",
             probe_epochs=tuple(sorted({one for one in (epoch, epoch + 1) if 0 <= one <= epochs})),
         ),
-        disturbance=DisturbanceConfig(kind, epoch, float(size)),
+        disturbance=DisturbanceConfig(kind, epoch, float(size), recalibrate=recalibrate),
     )
     if refresh_every is None:
         refresh_every = updates_of_an_epoch(base)
@@ -197,6 +198,7 @@ def study_disturbance(
         "size": size,
         "epoch": epoch,
         "epochs": epochs,
+        "recalibrate": recalibrate,
         "seeds": seeds,
         "hidden": list(hidden),
         "batch_size": batch_size,

@@ -143,6 +143,7 @@ def _context(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "epoch": settings["epoch"],
         "epochs": settings["epochs"],
         "size": f"{settings['size']:g}",
+        "recalibrate": settings["recalibrate"],
         "seeds": settings["seeds"],
         "rows": first["validation_rows"],
         "unit": "%" if percent else first["metric"],

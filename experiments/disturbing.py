@@ -9,7 +9,7 @@ from typing import Any
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
-from inmaterio.experiments.assembly import Parts
+from inmaterio.experiments.assembly import CALIBRATION_ROWS, Parts
 
 
 def check_disturbance(parts: Parts) -> None:
@@ -18,7 +18,7 @@ def check_disturbance(parts: Parts) -> None:
     Raises
     ------
     InputError
-        When the substrate cannot be disturbed, or there are no validation rows.
+        When the substrate cannot be disturbed, cannot be calibrated again though it should, or there are no validation rows.
     """
     config = parts.config
     if config.disturbance.kind == "none":
@@ -27,6 +27,10 @@ def check_disturbance(parts: Parts) -> None:
         raise InputError(
             f"substrate {config.substrate.name!r} cannot be disturbed: it has no disturb(size, key); "
             "expected disturbance.kind = 'none' or another substrate"
+        )
+    if config.disturbance.recalibrate and not callable(getattr(_physics(parts), "calibrate", None)):
+        raise InputError(
+            f"disturbance.recalibrate is set, but substrate {config.substrate.name!r} has nothing to calibrate; expected false"
         )
     if not len(parts.split.validation):
         raise InputError(
@@ -45,6 +49,16 @@ def disturb_chip(parts: Parts, epoch: int) -> bool:
         # independent steps: after n of them the spread is that of one of sqrt(n) their size
         _physics(parts).disturb(disturbance.size / math.sqrt(len(times)), Key(parts.config.seed).at("disturbance", epoch))
     return True
+
+
+def recalibrate_chip(parts: Parts, epoch: int) -> None:
+    """Calibrate the chip again after a change, where that is asked for; what it takes is charged to training."""
+    if parts.config.disturbance.recalibrate and parts.config.disturbance.size:
+        rows = parts.fitted[:CALIBRATION_ROWS]
+        with parts.ledger.phase("train"):
+            _physics(parts).calibrate(
+                parts.encoding.encode(parts.dataset.inputs[rows]), rows, Key(parts.config.seed).at("recalibrate", epoch)
+            )
 
 
 def _physics(parts: Parts) -> Any:

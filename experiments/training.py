@@ -10,7 +10,7 @@ import numpy as np
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.assembly import CALIBRATION_ROWS, Parts, calibrate, first_values, write_values
-from inmaterio.experiments.disturbing import disturb_chip
+from inmaterio.experiments.disturbing import disturb_chip, recalibrate_chip
 from inmaterio.experiments.metrics import metric, metric_name
 from inmaterio.experiments.probe import PROBE_ROWS, ask, check_outputs, probe
 from inmaterio.learning_rules.contract import Rule
@@ -173,6 +173,7 @@ def _disturb(parts: Parts, course: Course) -> None:
     """Change the chip if it is time; the error right after is measured with the same noise as the one right before."""
     if disturb_chip(parts, course.epoch):
         course.history[-1]["disturbed_error"] = _validation_error(parts, course)
+        recalibrate_chip(parts, course.epoch)
 
 
 def _probe(parts: Parts, course: Course) -> None:

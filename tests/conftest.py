@@ -10,12 +10,16 @@ os.environ["NUMBA_NUM_THREADS"] = "2"
 os.environ["MPLBACKEND"] = "Agg"
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import numba
 import pytest
 from hypothesis import settings
+
+# Where the tests run in the background of a shell, SIGINT is ignored, and every command they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomised: a failure is the same on every machine. No deadline: the first call of a kernel compiles it.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)

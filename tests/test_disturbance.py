@@ -12,6 +12,7 @@ import pytest
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
+from inmaterio.experiments.assembly import CALIBRATION_ROWS
 from inmaterio.experiments.command_line import main
 from inmaterio.experiments.command_line_disturb import rate_factors
 from inmaterio.experiments.configuration import (
@@ -75,6 +76,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "never": DisturbanceConfig(),
         "frozen": replace(KNOCK, adapt=False),
         "drift": DisturbanceConfig("drift", 2, 2.0),
+        "recalibrated": replace(KNOCK, recalibrate=True),
+        "recalibrated by nothing": replace(KNOCK, size=0.0, recalibrate=True),
     }
     return {name: run(small(one), out) for name, one in wanted.items()}
 
@@ -151,6 +154,22 @@ def test_a_twin_is_deployed_before_the_knock_and_never_again(tmp_path: Path) -> 
     assert np.any(loaded.substrate.requested["weight_1"])
 
 
+def test_recalibration_sets_the_scale_of_the_features_again(folders: dict[str, Path]) -> None:
+    """Only after a change, after the error of the change was measured, and kept by checkpoints and runs."""
+    features = {}
+    for name in ("knock", "recalibrated"):
+        parts = load_run(folders[name]).parts
+        rows = parts.fitted[:CALIBRATION_ROWS]
+        with parts.ledger.phase("evaluate"):
+            inputs = parts.encoding.encode(parts.dataset.inputs[rows])
+            features[name] = parts.chip.states(inputs, samples=rows, key=Key(0))[0]
+    assert np.abs(features["recalibrated"].mean(axis=0)).max() < 0.2 < np.abs(features["knock"].mean(axis=0)).max()
+    knocked, again = (curves(folders[name]) for name in ("knock", "recalibrated"))
+    assert again[1][1] == knocked[1][1] > 0, "the harm of the knock is measured before anything is done about it"
+    assert again[0][-1] != knocked[0][-1]
+    np.testing.assert_array_equal(curves(folders["recalibrated by nothing"])[0], curves(folders["nothing"])[0])
+
+
 def test_configuration_round_trips_and_says_what_it_means() -> None:
     config = small()
     assert parse_config(to_toml(config)) == config
@@ -165,6 +184,7 @@ def test_configuration_round_trips_and_says_what_it_means() -> None:
     [
         ("kind = 'kick'", "disturbance.kind"),
         ("epoch = 3", "disturbance.kind is 'none'"),
+        ("recalibrate = true", "disturbance.kind is 'none'"),
         ("kind = 'knock'\nepoch = 0", "disturbance.epoch is 0 epochs"),
         ("kind = 'knock'\nepoch = 20", "disturbance.epoch is 20 epochs"),
         ("kind = 'knock'\nepoch = 3\nsize = -0.1", "disturbance.size is -0.1"),
@@ -188,6 +208,14 @@ def test_what_cannot_be_disturbed_or_seen_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="no validation rows to see a disturbance"):
         run(blind, tmp_path)
+    uncalibrated = replace(
+        config,
+        substrate=SubstrateConfig("allen-cahn", (4,)),
+        rule=RuleConfig("equilibrium-propagation"),
+        disturbance=replace(KNOCK, size=0.1, recalibrate=True),
+    )
+    with pytest.raises(InputError, match="'allen-cahn' has nothing to calibrate"):
+        run(uncalibrated, tmp_path)
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
