@@ -70,6 +70,10 @@ def compare_command(
     splits: Annotated[int | None, typer.Option(help="So many splits, with seeds from 0; instead of --split-seed.")] = None,
     loss: Annotated[str | None, typer.Option(help="'mse' or 'cross_entropy', in place of each rule's own.")] = None,
     optimiser: Optimiser = "sgd",
+    momentum: Annotated[float, typer.Option(help="Of SGD; readout-only has an optimiser of its own.")] = 0.0,
+    rate: Annotated[
+        float | None, typer.Option(help="Learning rate that the grid multiplies.  [default: each rule's own]")
+    ] = None,
     hyper: Hyper = None,
     option: Option = None,
     tuned: Tuned = None,
@@ -119,6 +123,8 @@ def compare_command(
             split_seeds=range(splits) if splits is not None else split_seed or (0,),
             loss=loss,
             optimiser=optimiser,
+            momentum=momentum,
+            rate=rate,
             hyper=assigned(hyper or (), "--hyper", "RULE"),
             options=assigned(option or (), "--option", "SUBSTRATE"),
             jobs=jobs,

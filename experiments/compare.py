@@ -86,6 +86,8 @@ def compare(
     split_seeds: Sequence[int] = (0,),
     loss: str | None = None,
     optimiser: str = "sgd",
+    momentum: float = 0.0,
+    rate: float | None = None,
     hyper: Mapping[str, Mapping[str, Any]] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     jobs: int | None = None,
@@ -116,6 +118,10 @@ def compare(
         See `inmaterio.experiments.configuration`; `loss` in place of each rule's own.
     optimiser : str
         Of every rule and control but ``readout-only``, which has its own.
+    momentum : float
+        Of SGD, likewise.
+    rate : float, optional
+        Learning rate that the grid multiplies, of every rule and control but ``readout-only``; each one's own when None.
     hyper, options : mapping of str to mapping, optional
         Hyperparameters by rule, and options by substrate.
     split_seeds : sequence of int
@@ -165,6 +171,8 @@ def compare(
             batch_size=batch_size,
             write_mode=write_mode,
             optimiser=optimiser,
+            momentum=momentum,
+            rates=rate,
         ),
     )
     plans, notes = plan_rows(base, substrates, rules, loss, hyper=hyper, options=options)
@@ -205,6 +213,8 @@ def compare(
         "split_seeds": list(split_seeds),
         "loss": loss,
         "optimiser": optimiser,
+        "momentum": momentum,
+        "rate": rate,
         "hyper": {name: dict(one) for name, one in (hyper or {}).items()},
         "options": {name: dict(one) for name, one in (options or {}).items()},
         "command": command,

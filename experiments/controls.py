@@ -143,7 +143,7 @@ def plan_rows(
             training=replace(base.training, **training),
         )
 
-    by_backpropagation = ADAM_RATE if base.training.optimiser in ("adam", "adamw") else None
+    by_backpropagation = base.training.rates or (ADAM_RATE if base.training.optimiser in ("adam", "adamw") else None)
 
     # its own loss: of a linear map in the host, whatever the rules beside it follow
     regression = "cross_entropy" if dataset_of(base.data.name).classes else "mse"

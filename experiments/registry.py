@@ -17,8 +17,9 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
@@ -224,15 +225,37 @@ def _offered(module: ModuleType, origin: str) -> dict[str, SubstrateEntry]:
 def find_rule(name: str) -> RuleEntry:
     """The rule of this name, or in this ``FILE.py:NAME``.
 
+    Behind a ``?`` may stand hyperparameters, joined by ``&``, values as in TOML without quotes around words:
+    ``holomorphic-equilibrium-propagation?points=6&form=states``. That makes a rule with other defaults, called by the whole
+    text, so that one comparison can hold several settings of a rule.
+
     Raises
     ------
     InputError
-        With the nearest names, or saying what the file lacks.
+        With the nearest names, saying what the file lacks, or what is wrong with a hyperparameter.
     """
-    place = own_file(name)
+    plain, mark, text = name.partition("?")
+    place = own_file(plain)
     if place is not None:
-        return _rule_entry(place[1], load_module(place[0]), str(place[0].resolve()), own=True)
-    return rules()[check_name("rule", name, rules())]
+        entry = _rule_entry(place[1], load_module(place[0]), str(place[0].resolve()), own=True)
+    else:
+        entry = rules()[check_name("rule", plain, rules())]
+    return _variant(entry, name, text) if mark else entry
+
+
+def _variant(entry: RuleEntry, name: str, text: str) -> RuleEntry:
+    """The rule with the hyperparameters of a text as its defaults."""
+    own: dict[str, Any] = {}
+    for part in text.split("&"):
+        key, equals, value = part.partition("=")
+        if not (key and equals and value) or key in own:
+            raise InputError(f"rule {name!r}: {part!r} cannot be read; expected NAME=VALUE, each name once, joined by &")
+        try:
+            own[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            own[key] = value
+    entry.check(own, f"rule {name!r}")
+    return replace(entry, name=name, defaults={**entry.defaults, **own}, build=functools.partial(entry.build, **own))
 
 
 def find_substrate(name: str) -> SubstrateEntry:

@@ -17,7 +17,7 @@ from inmaterio.experiments.batch_of_runs import run_all
 from inmaterio.experiments.compare import Comparison, _tune, compare, final_configs
 from inmaterio.experiments.configuration import RunConfig, SubstrateConfig, load_config
 from inmaterio.experiments.controls import plan_rows
-from inmaterio.experiments.registry import Pair
+from inmaterio.experiments.registry import Pair, find_rule, sample
 from inmaterio.experiments.run_directory import read_run
 from inmaterio.experiments.summary import add_differences
 from inmaterio.experiments.tables import broken, comparison_table, pairs_table, short
@@ -369,3 +369,34 @@ def test_the_table_marks_what_did_not_settle_and_says_why(done: tuple[Path, Comp
     assert "equilibrium-propagation" in lines[0]
     assert any(note.startswith("!") and "not settled" in note for note in notes)
     assert any("edge of the rates tried" in note and "equilibrium-propagation on hopfield-imperfect" in note for note in notes)
+
+
+def test_settings_of_one_rule_stand_side_by_side() -> None:
+    """A rule with hyperparameters behind its name is a rule of its own, with momentum and rate as given."""
+    names = ["equilibrium-propagation", "equilibrium-propagation?beta=0.1&variant=one-sided"]
+    base = replace(RunConfig(), training=replace(RunConfig().training, momentum=0.9, rates=0.01))
+    plans, _ = plan_rows(base, ["hopfield-ideal"], names)
+    assert [plan.rule for plan in plans[:2]] == names
+    assert {plan.base.training.rates for plan in plans if plan.rule != "readout-only"} == {0.01}
+    assert {plan.base.training.momentum for plan in plans} == {0.9, 0.0}
+    chosen = find_rule(names[1])
+    assert (chosen.defaults["beta"], chosen.defaults["variant"], chosen.defaults["free_steps"]) == (0.1, "one-sided", 40)
+    assert find_rule(names[0]).defaults["beta"] == 0.2
+    rule = chosen.build(substrate=sample("hopfield-ideal"))
+    assert "beta=0.1, variant='one-sided'" in repr(rule.update)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("equilibrium-propagation?", "expected NAME=VALUE"),
+        ("equilibrium-propagation?beta", "'beta' cannot be read"),
+        ("equilibrium-propagation?beta=0.1&beta=0.2", "each name once"),
+        ("equilibrium-propagation?beta=much", "beta is 'much'; expected a number"),
+        ("equilibrium-propagation?bet=0.1", "nearest: beta"),
+        ("equilibrium-propagatio?beta=0.1", "nearest: equilibrium-propagation"),
+    ],
+)
+def test_hyperparameters_behind_a_name_that_cannot_be_are_refused(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        find_rule(name)
