@@ -82,6 +82,8 @@ def compare(
     batch_size: int = 20,
     train_limit: int | None = None,
     test_limit: int | None = None,
+    validation_fraction: float = 0.2,
+    fit_on: str = "train+validation",
     write_mode: str = "master copy",
     split_seeds: Sequence[int] = (0,),
     loss: str | None = None,
@@ -114,8 +116,10 @@ def compare(
         to two more for whichever rule or control is best at its edge; tuned settings are neither used nor kept.
     tune : bool
         Choose rates again although tuned settings are there.
-    hidden, epochs, batch_size, train_limit, test_limit, write_mode, loss
+    hidden, epochs, batch_size, train_limit, test_limit, validation_fraction, write_mode, loss
         See `inmaterio.experiments.configuration`; `loss` in place of each rule's own.
+    fit_on : str
+        What the last fits, those that are tested, are made on: ``"train+validation"`` or ``"train"``.
     optimiser : str
         Of every rule and control but ``readout-only``, which has its own.
     momentum : float
@@ -164,7 +168,7 @@ def compare(
         raise InputError(f"split seeds are {', '.join(map(str, split_seeds)) or 'none'}; expected each once")
     load_data(data)
     base = RunConfig(
-        data=DataConfig(data, split_seeds[0], train_limit, test_limit),
+        data=DataConfig(data, split_seeds[0], train_limit, test_limit, validation_fraction),
         substrate=SubstrateConfig(hidden=hidden),
         training=TrainingConfig(
             epochs=(QUICK_EPOCHS if quick else FULL_EPOCHS) if epochs is None else epochs,
@@ -180,7 +184,7 @@ def compare(
     grid = QUICK_GRID if quick else FULL_GRID
     tuning = _tune(plans, grid, out, jobs, progress, None if quick else tuned_folder, tune, command)
     rates = [tuning[i if plan.rate_from is None else plan.rate_from]["rate_factor"] for i, plan in enumerate(plans)]
-    configs = [final_configs(plan, rate, split_seeds, seeds, chips) for plan, rate in zip(plans, rates, strict=True)]
+    configs = [final_configs(plan, rate, split_seeds, seeds, chips, fit_on) for plan, rate in zip(plans, rates, strict=True)]
     together = [config for group in configs for config in group]
     outcomes = iter(run_all(together, out, jobs=jobs, progress=None if progress is None else _named(progress, "runs")))
     costs = load_costs() if costs is None else costs
@@ -214,6 +218,8 @@ def compare(
         "loss": loss,
         "optimiser": optimiser,
         "momentum": momentum,
+        "validation_fraction": validation_fraction,
+        "fit_on": fit_on,
         "rate": rate,
         "hyper": {name: dict(one) for name, one in (hyper or {}).items()},
         "options": {name: dict(one) for name, one in (options or {}).items()},
@@ -224,9 +230,11 @@ def compare(
     return Comparison(document, write_json(out / "comparison.json", document))
 
 
-def final_configs(plan: Plan, rate: float, split_seeds: Sequence[int], seeds: int, chips: int) -> list[RunConfig]:
-    """The runs of a row: every split, seed and chip, fitted on training and validation rows, ending on the test rows."""
-    training = replace(plan.base.training, rate_factor=rate, fit_on="train+validation", evaluate_on="test")
+def final_configs(
+    plan: Plan, rate: float, split_seeds: Sequence[int], seeds: int, chips: int, fit_on: str = "train+validation"
+) -> list[RunConfig]:
+    """The runs of a row: every split, seed and chip, fitted on these rows, ending on the test rows."""
+    training = replace(plan.base.training, rate_factor=rate, fit_on=fit_on, evaluate_on="test")
     return [
         replace(
             plan.base,
