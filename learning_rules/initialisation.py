@@ -19,7 +19,8 @@ def initial_values(
 
     A coupling of shape (to, from) is uniform in [-limit, limit]; ``glorot-uniform``: limit = gain sqrt(6 / (to + from))
     (half-Glorot at gain 1/2); ``he-uniform``: limit = gain sqrt(6 / from), for rectified responses at gain 1. A bias is 0. A
-    parameter that says what it begins with (`Parameter.initial`) begins with that.
+    parameter that says what it begins with (`Parameter.initial`) begins with that. A feedback coupling begins at its angle to
+    its partner, B = cos(angle) W^T + sin(angle) D, D drawn as W is: with W's limit, so with W's spread.
     Every parameter has a stream of its own, ``key.at(name)``: its values do not depend on which others there are.
 
     Parameters
@@ -55,9 +56,22 @@ def initial_values(
         elif len(parameter.shape) == 1:
             values[name] = np.zeros(parameter.shape)
         elif len(parameter.shape) == 2:
-            fan = sum(parameter.shape) if scheme == "glorot-uniform" else parameter.shape[1]
+            source = (
+                parameters[check_name(f"partner of {name}:", parameter.partner, parameters)] if parameter.partner else parameter
+            )
+            fan = sum(source.shape) if scheme == "glorot-uniform" else source.shape[1]
             limit = gain * np.sqrt(6.0 / fan)
             values[name] = key.at(name).generator().uniform(-limit, limit, parameter.shape)
         else:
             raise InputError(f"{name} has shape {parameter.shape}; expected a coupling (to, from) or a bias (size,)")
-    return values
+    return {name: _against(name, parameters, values) if parameters[name].partner else value for name, value in values.items()}
+
+
+def _against(name: str, parameters: Mapping[str, Parameter], values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """What a feedback coupling begins with."""
+    parameter, partner = parameters[name], parameters[name].partner
+    expected = parameters[partner].shape[::-1]
+    if parameter.shape != expected:
+        raise InputError(f"{name} has shape {parameter.shape}; expected {expected}, that of {partner} transposed")
+    angle = np.deg2rad(check_range(f"angle of {name}", parameter.angle, low=0.0, high=180.0, unit="degrees"))
+    return np.asarray(np.cos(angle) * values[partner].T + np.sin(angle) * values[name])

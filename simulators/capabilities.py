@@ -38,8 +38,9 @@ CAPABILITIES = (
     "ClampOutput",  # settles with the outputs held at given values
     "LocalContrast",  # dE/dtheta from measured states
     "Pullback",  # dF/dtheta contracted with a measured vector
-    "Transpose",  # each coupling can be driven backwards
-    "Feedback",  # separate feedback couplings
+    "Transpose",  # clocked layers whose couplings can be driven one at a time, forwards and backwards
+    "TransposedSettling",  # settles with the antisymmetric part of its Jacobian reversed about the free state
+    "Feedback",  # separate feedback couplings, parameters feedback_k
     "Adjoint",  # reciprocity or time reversal gives dL/dtheta
     "Twin",  # differentiable torch model from nominal data and requested values
     "Identification",  # the twin is fitted to measured pairs, and can be fitted again
@@ -88,6 +89,11 @@ class Parameter:
     initial : float or None
         Value it begins with everywhere; None where the initialisation draws one. Physical parameters that are neither
         couplings nor biases have one.
+    partner : str
+        Of a feedback coupling B: the name of the forward coupling W that it runs against; empty for all others.
+    angle : float
+        Of a feedback coupling, in degrees: it begins as cos(angle) W^T + sin(angle) D with D drawn as W is, so that at 90 it
+        knows nothing of W and at 0 it is its transpose.
     """
 
     shape: tuple[int, ...]
@@ -99,6 +105,8 @@ class Parameter:
     accepts: tuple[str, ...] = ("Write", "Add", "Outer")
     initial: float | None = None
     digital: bool = False
+    partner: str = ""
+    angle: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +373,46 @@ class LocalContrast(Protocol):
         """Batch mean of dE/dtheta of each parameter, from measured states: products of what its two ends hold."""
 
 
+class Pullback(Protocol):
+    def pullback(self, inputs: Array, states: tuple[Array, ...], vectors: tuple[Array, ...]) -> Mapping[str, Estimate]:
+        """Batch mean of (dF/dtheta)^T v of each parameter, at measured states; v: measured vectors (batch, width), one per layer.
+
+        F_k = a_k(s) - f_k^-1(s_k) is the vector field in activity coordinates, whose zero the network settles to: where a_k =
+        W_k s_{k-1} + B_{k+1} s_{k+1} + b_k it is v_k (x) s_{k-1} for W_k, v_k (x) s_{k+1} for B_{k+1} and v_k for b_k.
+        """
+
+
+class TransposedSettling(Protocol):
+    def settle_transposed(
+        self,
+        inputs: Array,
+        *,
+        samples: Samples,
+        key: Key,
+        nudge: Nudge,
+        steps: int | None = None,
+        tolerance: float | None = None,
+    ) -> Settled:
+        """Relax from the held free state s* with -(J - J^T)(s - s*) added to the drive of every node.
+
+        J is the Jacobian in activity coordinates. The free state stays a rest point, and about it the network answers a
+        nudge with J^-T where `settle` answers with J^-1.
+        """
+
+
+class Transpose(Protocol):
+    """Layers are numbered from 1, as their couplings are; a row of a batch is one sample."""
+
+    def product(self, layer: int, states: Array, *, samples: Samples, key: Key) -> Array:
+        """W_k s + b_k (batch, n_k), as measured, for states (batch, n_{k-1}) driven in."""
+
+    def transposed_product(self, layer: int, vectors: Array, *, samples: Samples, key: Key) -> Array:
+        """W_k^T v (batch, n_{k-1}), as measured, for vectors (batch, n_k) driven in; feedback_k v where there is one."""
+
+    def respond(self, layer: int, drive: Array) -> Array:
+        """f_k(a) (batch, n_k): what the nodes of this layer make of a drive."""
+
+
 class Program(Protocol):
     def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
         """Send requests through the devices, which decide what really happens."""
@@ -386,7 +434,10 @@ class Twin(Protocol):
 
         Its named parameters are those of the substrate with ``.`` for ``/``. It is called as ``twin(inputs)`` or, for a
         relaxing substrate, ``twin(inputs, states)`` with measured states about which it is linearised, and returns
-        outputs (batch, outputs) that can be differentiated.
+        outputs (batch, outputs) that can be differentiated. The twin of a relaxing layered network also has
+        ``field(inputs, states)``: one tensor (batch, width) per layer of a_k(s) - s_k, the vector field in activity coordinates
+        with the response left out, differentiable in states and parameters. One whose Jacobian can be solved also has
+        ``slopes(inputs, states)``: one tensor (batch, width) per layer of f_k', D in J = d(field)/ds + 1 - D^-1.
         """
 
 
@@ -400,6 +451,9 @@ PROTOCOLS: Mapping[str, type] = {
     "Identification": Identification,
     "Relaxing": Relaxing,
     "LocalContrast": LocalContrast,
+    "Pullback": Pullback,
+    "TransposedSettling": TransposedSettling,
+    "Transpose": Transpose,
     "LinearSolving": LinearSolving,
     "Program": Program,
     "ReadBack": ReadBack,

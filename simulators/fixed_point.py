@@ -9,6 +9,8 @@ With s_k = f_k(a_k), a_k = F_k s_{k-1} + gamma B_{k+1}^T s_{k+1} + b_k and a los
     dL/dF_k = mean_b delta_k (x) s_{k-1},   dL/dB_k = gamma mean_b s_k (x) delta_{k-1},   dL/db_k = mean_b delta_k
 
 (implicit differentiation; Almeida 1987, Pineda 1987). One parameter W_k asked of both directions gets the sum of the two.
+In activity coordinates, F_k = a_k(s) - f_k^-1(s_k), the Jacobian at the rest point is J = W - D^-1 with W all couplings as one
+matrix and D the slopes, and delta = -J^-T dC/ds.
 """
 
 from collections.abc import Sequence
@@ -36,6 +38,8 @@ class FixedPointModel:
     biases : sequence of ndarray, each (n_k,)
     activations : sequence of Activation, one per layer
     feedback_gain : float
+    damping : float
+        Of the relaxation and of its adjoint: see `relaxation.relax`.
     """
 
     forward: Sequence[Float]
@@ -43,6 +47,7 @@ class FixedPointModel:
     biases: Sequence[Float]
     activations: Sequence[Activation]
     feedback_gain: float = 1.0
+    damping: float = 0.0
 
     def settle(
         self, inputs: Array, *, tolerance: float | None = 1e-14, steps: int = 10_000, schedule: int = EVEN_ODD
@@ -82,8 +87,9 @@ class FixedPointModel:
             np.concatenate([none, *(weight.ravel() for weight in self.backward[1:])]),
             widths,
             np.array([activation.code for activation in self.activations], dtype=np.int64),
-            self.feedback_gain,
+            float(self.feedback_gain),
             schedule,
+            float(self.damping),
             NO_NUDGE,
             0.0,
             0.0,
@@ -103,16 +109,45 @@ class FixedPointModel:
         if tolerance is not None and not residual.max() <= tolerance:
             raise InputError(
                 f"the exact model's residual is {residual.max():.2g} after {done} updates; expected at most {tolerance:g}: "
-                "weights so strong that the network does not settle"
+                "weights so strong that the network does not settle, or not without more damping"
             )
         return split_layers(state, batch, widths)
+
+    def drives(self, inputs: Array, states: Sequence[Array]) -> tuple[Float, ...]:
+        """a_k(s) of every layer at these states, each (batch, n_k)."""
+        s = [np.asarray(inputs, dtype=np.float64), *(np.asarray(state, dtype=np.float64) for state in states)]
+        drives = []
+        for k, bias in enumerate(self.biases):
+            drive = s[k] @ self.forward[k].T + bias
+            if k + 1 < len(self.biases):
+                drive = drive + self.feedback_gain * (s[k + 2] @ self.backward[k + 1])
+            drives.append(drive)
+        return tuple(drives)
+
+    def slopes(self, inputs: Array, states: Sequence[Array]) -> tuple[Float, ...]:
+        """f_k'(a_k) of every layer, each (batch, n_k): from the states where they tell it, else from the drives they make."""
+        if all(activation.monotone for activation in self.activations):
+            pairs = zip(self.activations, states, strict=True)
+            return tuple(activation.slope(np.asarray(state, dtype=np.float64)) for activation, state in pairs)
+        drives = self.drives(inputs, states)
+        return tuple(activation.slope_at(drive) for activation, drive in zip(self.activations, drives, strict=True))
+
+    def couplings(self) -> Float:
+        """W: everything a node hears from others, (nodes, nodes), layers after the input one behind the other."""
+        edges = np.cumsum([0, *(len(bias) for bias in self.biases)])
+        matrix = np.zeros((edges[-1], edges[-1]))
+        for k in range(1, len(self.biases)):
+            below, above = slice(edges[k - 1], edges[k]), slice(edges[k], edges[k + 1])
+            matrix[above, below] = self.forward[k]
+            matrix[below, above] = self.feedback_gain * self.backward[k].T
+        return matrix
 
     def energy(self, inputs: Array, states: Sequence[Float]) -> Float:
         """E per sample, shape (batch,), dimensionless.
 
         E = sum_k gamma^(k-L) [ sum_i G_k(s_ki) - s_k^T W_k s_{k-1} - b_k^T s_k ], normalised at the output, so that
         dE/dW_k = -gamma^(k-L) s_k (x) s_{k-1} and a nudge at the output keeps its strength for every feedback gain.
-        It is an energy of the dynamics only where forward and backward couplings agree.
+        It is an energy of the dynamics only where forward and backward couplings agree. A response without an inverse has none.
         """
         layers = len(self.forward)
         total = np.zeros(len(inputs))
@@ -153,7 +188,7 @@ class FixedPointModel:
         layers = len(self.forward)
         batch = len(inputs)
         s = [np.asarray(state, dtype=np.float64) for state in states]
-        slopes = [activation.slope(state) for activation, state in zip(self.activations, s, strict=True)]
+        slopes = self.slopes(inputs, s)
         delta = [np.zeros_like(state) for state in s]
         error = np.asarray(output_error, dtype=np.float64)
         for sweep in range(steps):
@@ -168,6 +203,8 @@ class FixedPointModel:
                     if k > 0:
                         pull += self.feedback_gain * (delta[k - 1] @ self.backward[k].T)
                     delta[k] = slopes[k] * pull
+                if self.damping > 0.0:
+                    delta[k] = delta[k] + self.damping * (previous[k] - delta[k])
             if tolerance is None:
                 continue
             change = max(float(np.abs(new - old).max()) for new, old in zip(delta, previous, strict=True))
@@ -186,8 +223,8 @@ class FixedPointModel:
         return forward, backward, [layer.mean(axis=0) for layer in delta]
 
 
-def output_error(activation: Activation, outputs: Array, targets: Array, loss: str) -> Float:
-    """f'(a) dC/ds of the output layer, shape (batch, n_L).
+def output_error(activation: Activation, slope: Float, outputs: Array, targets: Array, loss: str) -> Float:
+    """f'(a) dC/ds of the output layer, shape (batch, n_L), with its slope f'(a) of the same shape.
 
     mse: f'(a) (s - y). cross_entropy: (s - y) / (s (1 - s)) f'(a), which for the sigmoid is 4 (s - y).
 
@@ -198,7 +235,7 @@ def output_error(activation: Activation, outputs: Array, targets: Array, loss: s
     """
     difference = np.asarray(outputs, dtype=np.float64) - targets
     if loss == "mse":
-        return np.asarray(activation.slope(np.asarray(outputs, dtype=np.float64)) * difference)
+        return np.asarray(slope * difference)
     if activation.code != SIGMOID:
         raise InputError(f"loss 'cross_entropy' needs output activation 'sigmoid'; this network has {activation.name!r}")
     return np.asarray(4.0 * difference)

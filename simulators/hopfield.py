@@ -11,20 +11,19 @@ Layer k rests at s_k = f_k(W_k s_{k-1} + gamma W_{k+1}^T s_{k+1} + b_k) with gam
 
 so that dE/dW_k = -gamma^(k-L) s_k (x) s_{k-1}. With gamma = 1 this is the network of Scellier and Bengio, Front. Comput.
 Neurosci. 11 (2017) in its discrete-time form (Ernoult et al., NeurIPS 2019), with gamma < 1, tanh and a linear output that
-of Xie and Seung, Neural Computation 15 (2003).
+of Xie and Seung, Neural Computation 15 (2003). Wired asymmetrically it has feedback couplings of its own in place of
+W_{k+1}^T, and no energy. A complex nudge makes it settle to complex states, the analytic continuation of its real ones.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from inmaterio.devices.converters import Converter, convert
-from inmaterio.devices.randomness import Key, normals
-from inmaterio.devices.validation import InputError, check_array, check_name, check_range
-from inmaterio.simulators.activations import SIGMOID, Activation
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.validation import InputError, check_name
+from inmaterio.simulators import hopfield_products
 from inmaterio.simulators.capabilities import (
     Array,
     Clamp,
@@ -38,23 +37,21 @@ from inmaterio.simulators.capabilities import (
 )
 from inmaterio.simulators.fixed_point import FixedPointModel, split_layers
 from inmaterio.simulators.hopfield_arrays import CouplingArrays
-from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
+from inmaterio.simulators.hopfield_description import HopfieldDescription
+from inmaterio.simulators.hopfield_drive import InputDrive
 from inmaterio.simulators.hopfield_model import HopfieldOracle, make_twin
-from inmaterio.simulators.relaxation import CLAMP, CROSS_ENTROPY, MSE, NO_NUDGE, relax
+from inmaterio.simulators.hopfield_nudge import is_complex
+from inmaterio.simulators.hopfield_readout import input_converter, measure, state_converter
+from inmaterio.simulators.hopfield_settling import flat_start, of_kind, precision, relax_states
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
-
-SIGMOID_SLOPE = 4.0
-"""Slope of the cross-entropy nudge behind the sigmoid: see `relaxation`."""
-
-RUNAWAY = 1e3
-"""Activity beyond which an unbounded network is running away rather than settling."""
 
 
 @final
 class HopfieldNetwork(AbstractSubstrate):
     """One chip made to a `HopfieldDescription`.
 
-    Capabilities: Forward, ReadStates, Relaxing, ClampOutput, LocalContrast, Twin, Program, ReadBack.
+    Capabilities: Forward, ReadStates, Relaxing, ClampOutput, Pullback, TransposedSettling, Twin, Program, ReadBack; LocalContrast
+    unless it is asymmetric, Feedback when it is.
 
     Parameters
     ----------
@@ -73,48 +70,50 @@ class HopfieldNetwork(AbstractSubstrate):
         self._dtype = np.dtype(description.dtype)
         self._widths = np.array(widths[1:], dtype=np.int64)
         self._activations = description.layer_activations()
-        self._codes = np.array([activation.code for activation in self._activations], dtype=np.int64)
         self._total = int(self._widths.sum())
-        self._edges = [0, *np.cumsum(self._widths).tolist()]
-        self._pair = description.pair
-        self._unbounded = any(not np.isfinite(activation.high) for activation in self._activations)
-        self._input_dac = _signed_converter(1.0, description.input_bits, description.input_noise)
-        self._state_adcs = tuple(self._state_adc(activation) for activation in self._activations)
+        self._input_dac = input_converter(description)
+        self._input_drive = InputDrive(description, self._arrays, self._input_dac)
+        self._state_adcs = tuple(state_converter(description, activation) for activation in self._activations)
         self._state = np.zeros(0, dtype=self._dtype)
         self._held = np.zeros(0, dtype=self._dtype)
-        self._stale = True
-        # what the last inputs drive: the same samples come again in every phase
-        self._inputs: Array = np.zeros((0, 0))
-        self._driven: Array = np.zeros((0, 0))
-        self._driven_squares = np.zeros(0)
-        self._drive: Array = np.zeros(0)
-        self._forward: Array = np.zeros(0)
-        self._backward: Array = np.zeros(0)
-        self._bias = np.zeros(0)
-
-    def _state_adc(self, activation: Activation) -> Converter:
-        bits, noise = self.description.state_bits, self.description.state_noise
-        if activation.low == 0.0:
-            return Converter(bits=bits, low=0.0, high=activation.high, noise=noise, unit="1")
-        if np.isfinite(activation.high):
-            return _signed_converter(activation.high, bits, noise)
-        return Converter(noise=noise, unit="1") if bits is None else _signed_converter(self.description.state_range, bits, noise)
+        # the inputs whose rest point is held, while the devices are as they were
+        self._held_inputs: Array = np.zeros((0, 0))
 
     # What it is ------------------------------------------------------------------------------------------------------
 
     @property
     def capabilities(self) -> frozenset[str]:
         """Names of `capabilities.CAPABILITIES`."""
-        return frozenset({"Forward", "ReadStates", "Relaxing", "ClampOutput", "LocalContrast", "Twin", "Program", "ReadBack"})
+        common = {
+            "Forward",
+            "ReadStates",
+            "Relaxing",
+            "ClampOutput",
+            "Pullback",
+            "TransposedSettling",
+            "Twin",
+            "Program",
+            "ReadBack",
+        }
+        return frozenset(common | {"Feedback" if self.description.asymmetric else "LocalContrast"})
 
     @property
     def traits(self) -> frozenset[str]:
-        """``symmetric`` always; ``gradient-flow`` where one device serves both directions, up to read noise, which is drawn
-        for each direction; ``reciprocal`` where besides it does so with the same gain."""
-        traits = {"symmetric"}
-        if self.description.wiring == "shared":
-            traits |= {"gradient-flow"} | ({"reciprocal"} if self.description.feedback_gain == 1.0 else set())
-        return frozenset(traits)
+        """``symmetric`` unless it is asymmetric; ``gradient-flow`` where one device serves both directions, up to read noise,
+        which is drawn for each direction, and responses have inverses; ``reciprocal`` where one does so with the same gain;
+        ``holomorphic`` where responses are analytic, states are read without rounding and couplings without noise; ``monotone``
+        where responses never fall."""
+        description = self.description
+        shared = description.wiring == "shared"
+        monotone = all(activation.monotone for activation in self._activations)
+        held = {
+            "symmetric": not description.asymmetric,
+            "gradient-flow": shared and monotone,
+            "reciprocal": shared and description.feedback_gain == 1.0,
+            "holomorphic": description.holomorphic,
+            "monotone": monotone,
+        }
+        return frozenset(name for name, has in held.items() if has)
 
     def _static_events(self) -> list[tuple[str, str, float]]:
         return [("neurons", "amplifier_second", float(self._total))]
@@ -144,11 +143,16 @@ class HopfieldNetwork(AbstractSubstrate):
         key : Key
             Noise: the same key gives the same noise, in whichever phase.
         nudge : Nudge, Clamp or None
+            With a complex beta, for which the network must have the trait ``holomorphic``, states become complex and so do
+            their measurements: real and imaginary part of a node are converted side by side, each by its converter. It is
+            one pass, and heats the couplings by |s|^2. A beta of complex type counts as complex even where it is real.
         start : str or tuple of ndarray
+            A complex settling takes real states for complex ones; a real one takes no complex states.
         steps : int, optional
             Number of updates; with `tolerance` the largest number (default 10 000).
         tolerance : float, optional
-            Residual at which the whole batch has settled, in units of activity. How a machine would notice that is not
+            Residual at which the whole batch has settled, in units of activity: the largest |f(a) - s| of the last update,
+            which is the change of a node where nothing is damped. How a machine would notice that is not
             modelled and not charged: it is the simulator's own residual.
         record : bool
             Also read every node after each update.
@@ -158,72 +162,106 @@ class HopfieldNetwork(AbstractSubstrate):
         Raises
         ------
         InputError
-            On bad shapes or values, when neither steps nor tolerance is given, when a nudge has complex beta or runs
-            away, or the loss does not fit the output.
+            On bad shapes or values, when neither steps nor tolerance is given, when a nudge runs away or has a complex beta
+            that the network cannot follow, or the loss does not fit the output.
         """
-        known = not self._stale and np.array_equal(inputs, self._inputs) and len(samples) == len(inputs)
-        if not known:
-            inputs = check_batch(inputs, samples, self._ports["input"])
-        samples = np.ascontiguousarray(samples, dtype=np.int64)
+        inputs, samples, known = self._checked(inputs, samples)
         batch = len(inputs)
-        if steps is None and tolerance is None:
-            raise InputError("settle needs steps or a tolerance; neither was given")
-        limit = int(check_range("steps", 10_000 if steps is None else steps, low=1, unit="updates"))
-        if tolerance is not None:
-            check_range("tolerance", tolerance, low=0.0, unit="units of activity")
         check_name("read", read, ("all", "outputs"))
-        kind, beta, slope, target = self._nudge(nudge, batch)
-        state = self._start(start, batch)
-        if kind == CLAMP:
-            state[-target.size :] = target.ravel()
-        description = self.description
-        drive, forward_noise, backward_noise, words = self._held_drive(inputs, samples, key, known)
-        residual = np.zeros(batch)
-        square_sum = np.zeros(self._total, dtype=self._dtype)
-        trajectory = np.zeros((limit, state.size) if record else (0, 0), dtype=self._dtype)
-        scalar = self._dtype.type
-        done = relax(
-            state,
-            np.empty_like(state),
-            drive,
-            self._forward,
-            self._backward,
-            self._widths,
-            self._codes,
-            scalar(description.feedback_gain),
-            SCHEDULES[description.schedule],
-            kind,
-            scalar(beta),
-            scalar(slope),
-            target,
-            limit,
-            -1.0 if tolerance is None else float(tolerance),
-            scalar(self._pair.read_noise_weight),
-            forward_noise,
-            backward_noise,
-            words,
-            samples,
-            np.empty(2 * batch * int(self._widths.max()), dtype=self._dtype),
-            square_sum,
-            residual,
-            trajectory,
+        state = self._start(start, batch, precision(self.description, nudge))
+        drive = self._input_drive.hold(inputs, samples, key, known)
+        couplings = self._arrays.couplings(continued=is_complex(nudge))
+        ran = relax_states(
+            self.description, state, drive, couplings, samples, nudge, steps=steps, tolerance=tolerance, record=record
         )
-        self._check_settled(state, residual, nudge, done)
         self._state = state
-        if nudge is None and read == "all":
+        hold = nudge is None and read == "all"
+        if hold:
             self._held = state.copy()
-        self._charge_settling(square_sum, done, batch, kind, read, record, hold=nudge is None and read == "all")
+            self._held_inputs = self._input_drive.inputs if known else np.array(inputs)
+        heat = self._arrays.heat([ran.steps * self._input_drive.squares, *ran.squares], ran.steps * batch)
+        reads = ran.steps if record else 1
+        self._charge_settling(
+            heat, ran.steps, batch, nudge, reads * (int(self._widths[-1]) if read == "outputs" else self._total), reads
+        )
+        if hold:
+            self._count("sample-and-hold", "sample_hold", batch * self._total)
         layers = split_layers(state, batch, self._widths)
         first = len(layers) - 1 if read == "outputs" else 0
         measured = tuple(self._measure(layers[k], k, samples, key) for k in range(first, len(layers)))
         trajectories: tuple[Array, ...] = ()
         if record:
-            by_step = [split_layers(row, batch, self._widths) for row in trajectory[:done]]
+            by_step = [split_layers(row, batch, self._widths) for row in ran.record]
             trajectories = tuple(
                 np.stack([self._measure(row[k], k, samples, key.at("record", t)) for t, row in enumerate(by_step)])
                 for k in range(len(layers))
             )
-        return Settled(measured, residual, done, tolerance, trajectories)
+        return Settled(measured, ran.residual, ran.steps, tolerance, trajectories)
+
+    def settle_transposed(
+        self,
+        inputs: Array,
+        *,
+        samples: Samples,
+        key: Key,
+        nudge: Nudge,
+        steps: int | None = None,
+        tolerance: float | None = None,
+    ) -> Settled:
+        """Relax from the held free state s* with the directions of all couplings exchanged; see `TransposedSettling`.
+
+        With W all couplings as one matrix, what comes from the inputs and biases b, and a drive held beside it, nodes settle to
+
+            s = f(W^T s + b + (W - W^T) s*)
+
+        which rests at s* without a nudge and has the Jacobian W^T - D^-1 = J^T there. (W - W^T) s* takes an update in each
+        direction, with nodes held at s*; where one device with one gain serves both directions it is zero and is not made.
+        Source: Scurria et al., arXiv 2602.03670 (2026).
+
+        Parameters
+        ----------
+        inputs : ndarray, shape (batch, n_0)
+            Those of the last settling without nudge, whose state is held.
+        samples, key, nudge, steps, tolerance
+            As in `settle`.
+
+        Raises
+        ------
+        InputError
+            As `settle`, and when no free state is held for these inputs, or devices have been written since.
+        """
+        inputs, samples, known = self._checked(inputs, samples)
+        if not np.array_equal(inputs, self._held_inputs):
+            raise InputError(
+                f"settle_transposed needs the held free state of these {len(inputs)} samples; settle them without nudge and read "
+                "all layers first, after the last write"
+            )
+        if not isinstance(nudge, Nudge):
+            raise InputError(f"settle_transposed was given {nudge!r}; expected a Nudge")
+        batch = len(inputs)
+        state = self._start("free", batch, precision(self.description, nudge))
+        drive = self._input_drive.hold(inputs, samples, key, known)
+        turned = self._arrays.antisymmetric(self._held, batch)
+        if turned is not None:
+            drive = replace(drive, values=drive.values + turned)
+        couplings = self._arrays.couplings(continued=is_complex(nudge), transposed=True)
+        ran = relax_states(self.description, state, drive, couplings, samples, nudge, steps=steps, tolerance=tolerance)
+        self._state = state
+        driven = [ran.steps * self._input_drive.squares, *ran.squares]
+        heat = self._arrays.heat(driven, ran.steps * batch, transposed=True)
+        updates = ran.steps
+        if turned is not None:
+            updates += 2
+            held = split_layers(self._held, batch, self._widths)
+            # the inputs and the biases are not driven the while
+            resting = [0.0 * self._input_drive.squares, *(np.square(layer, dtype=np.float64).sum(axis=0) for layer in held)]
+            for transposed in (False, True):
+                for name, joules in self._arrays.heat(resting, 0.0, transposed=transposed).items():
+                    heat[name] += joules
+        self._charge_settling(heat, updates, batch, nudge, nodes=self._total, reads=1)
+        layers = split_layers(state, batch, self._widths)
+        measured = tuple(self._measure(layer, k, samples, key) for k, layer in enumerate(layers))
+        return Settled(measured, ran.residual, ran.steps, tolerance)
 
     def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
         """Outputs (batch, n_L) after `settle_steps` updates from rest, as measured."""
@@ -241,22 +279,30 @@ class HopfieldNetwork(AbstractSubstrate):
         inputs : ndarray, shape (batch, n_0)
         states : tuple of ndarray, each (batch, n_k)
             As measured.
+
+        Raises
+        ------
+        InputError
+            When layers are missing, or the network is asymmetric and has no energy.
         """
-        layers = len(self._widths)
-        if len(states) != layers:
-            raise InputError(f"states holds {len(states)} layers; expected {layers}: were only outputs read?")
-        contrast: dict[str, Outer | Array] = {}
-        below = inputs
-        for k, state in enumerate(states, start=1):
-            scale = -(self.description.feedback_gain ** (k - layers))
-            contrast[f"weight_{k}"] = Outer(state, below, scale)
-            if self.description.bias:
-                contrast[f"bias_{k}"] = scale * state.mean(axis=0)
-            below = state
-        return contrast
+        return hopfield_products.local_contrast(self.description, inputs, states)
+
+    def pullback(self, inputs: Array, states: tuple[Array, ...], vectors: tuple[Array, ...]) -> Mapping[str, Outer | Array]:
+        """Batch mean of (dF/dtheta)^T v, F_k = a_k(s) - f_k^-1(s_k): products of v at one end and s at the other.
+
+        v_k (x) s_{k-1} for weight_k, gamma v_{k-1} (x) s_k for feedback_k, v_k for bias_k. A weight_k that serves both directions
+        gets v_k (x) s_{k-1} + gamma s_k (x) v_{k-1}.
+
+        Parameters
+        ----------
+        inputs : ndarray, shape (batch, n_0)
+        states, vectors : tuple of ndarray, each (batch, n_k)
+            As measured; real or complex. Nothing is conjugated.
+        """
+        return hopfield_products.pullback(self.description, inputs, states, vectors)
 
     def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
-        """Send requests through the devices; both directions of a coupling get the same request.
+        """Send requests through the devices; both directions of a coupling that is one parameter get the same request.
 
         Raises
         ------
@@ -273,7 +319,9 @@ class HopfieldNetwork(AbstractSubstrate):
         )
         self._spend(pulses * self.description.seconds_per_write)
         self._tally("program_call", 1)
-        self._stale = True
+        self._input_drive.forget()
+        # what is held is no rest point of the network as it is now
+        self._held_inputs = np.zeros((0, 0))
 
     def read_back(self, *, key: Key) -> Mapping[str, Array]:
         """Measured value of every parameter: each device read once with its read noise, each pair converted once."""
@@ -291,164 +339,78 @@ class HopfieldNetwork(AbstractSubstrate):
 
     def oracle(self) -> HopfieldOracle:
         """The exact model of this chip: the values its devices really hold, float64, without noise."""
-        model = FixedPointModel(*self._arrays.held(), self._activations, self.description.feedback_gain)
-        return HopfieldOracle(model, self._input_dac, self.description.bias)
+        description = self.description
+        model = FixedPointModel(*self._arrays.held(), self._activations, description.feedback_gain, description.damping)
+        return HopfieldOracle(model, self._input_dac, description.bias, description.asymmetric)
 
     def snapshot(self) -> dict[str, Any]:
         """Devices, states and clock, as arrays and numbers."""
         own = {"clock_s": self._clock_s, "state": self._state.copy(), "held": self._held.copy()}
+        own["held_inputs"] = self._held_inputs.copy()
         return own | self._arrays.snapshot()
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go back to a snapshot, to the same bits."""
         self._arrays.restore(snapshot)
         self._clock_s = float(snapshot["clock_s"])
-        self._state = np.array(snapshot["state"], dtype=self._dtype)
+        self._state = np.array(snapshot["state"])
         self._held = np.array(snapshot["held"], dtype=self._dtype)
-        self._stale = True
+        self._held_inputs = np.array(snapshot["held_inputs"])
+        self._input_drive.forget()
 
     # How it does it --------------------------------------------------------------------------------------------------
 
-    def _nudge(self, nudge: Nudge | Clamp | None, batch: int) -> tuple[int, float, float, Array]:
-        """Kind, strength, slope behind the response, and target of a nudge, for the kernel."""
-        if nudge is None:
-            return NO_NUDGE, 0.0, 0.0, np.zeros((0, 0), dtype=self._dtype)
-        output = self._activations[-1]
-        target = check_array("target", nudge.target, shape=(batch, int(self._widths[-1])))
-        target = np.ascontiguousarray(target, dtype=self._dtype)
-        if isinstance(nudge, Clamp):
-            check_array("clamped output", target, low=output.low, high=output.high, unit="units of activity")
-            return CLAMP, 0.0, 0.0, target
-        if isinstance(nudge.beta, complex):
-            raise InputError(f"beta is {nudge.beta}; this network has real states and takes a real beta")
-        if nudge.loss == "mse":
-            if np.isinf(output.high) and nudge.beta <= -1.0:
-                raise InputError(f"beta is {nudge.beta:g}; a linear output runs away under a nudge of beta <= -1, expected more")
-            return MSE, float(nudge.beta), 0.0, target
-        if output.code != SIGMOID:
-            raise InputError(f"loss 'cross_entropy' needs output activation 'sigmoid'; this network has {output.name!r}")
-        if nudge.beta * SIGMOID_SLOPE <= -1.0:
-            raise InputError(
-                f"beta is {nudge.beta:g}; the output runs away under a nudge of loss 'cross_entropy' with beta <= "
-                f"{-1.0 / SIGMOID_SLOPE:g}, expected more"
-            )
-        return CROSS_ENTROPY, float(nudge.beta), SIGMOID_SLOPE, target
+    def _checked(self, inputs: Array, samples: Samples) -> tuple[Array, Samples, bool]:
+        """Inputs and samples that fit, and whether they are what drives the network already."""
+        known = self._input_drive.knows(inputs, samples)
+        if not known:
+            inputs = check_batch(inputs, samples, self._ports["input"])
+        return inputs, np.ascontiguousarray(samples, dtype=np.int64), known
 
-    def _start(self, start: Start, batch: int) -> Array:
-        """A fresh buffer holding the states to begin from."""
-        size = batch * self._total
+    def _start(self, start: Start, batch: int, kind: np.dtype[Any]) -> Array:
+        """A fresh buffer of this type holding the states to begin from."""
         if isinstance(start, tuple):
-            if len(start) != len(self._widths):
-                raise InputError(f"start holds {len(start)} layers; expected {len(self._widths)}")
-            blocks = [
-                np.asarray(check_array(f"start of layer {k + 1}", layer, shape=(batch, int(width))), dtype=self._dtype).ravel()
-                for k, (layer, width) in enumerate(zip(start, self._widths, strict=True))
-            ]
-            return np.concatenate(blocks)
+            return flat_start(start, self.description, batch, kind)
+        size = batch * self._total
         check_name("start", start, ("rest", "last", "free"))
         if start == "rest":
-            return np.zeros(size, dtype=self._dtype)
+            return np.zeros(size, dtype=kind)
         source = self._state if start == "last" else self._held
         if source.size != size:
             raise InputError(
                 f"start {start!r} needs the states of an earlier settling of {batch} samples; "
                 f"{source.size // self._total} are there"
             )
-        return source.copy()
-
-    def _convert_inputs(self, inputs: Array, samples: Samples, key: Key) -> None:
-        """Drive the input array: the part of the drive that only depends on the inputs and the devices."""
-        batch = len(inputs)
-        self._driven = convert(self._input_dac, np.asarray(inputs, dtype=self._dtype), key=key.at("input DAC"), samples=samples)
-        self._driven_squares = np.square(self._driven, dtype=np.float64).sum(axis=0)
-        blocks = [self._driven @ self._arrays.input_weights.T]
-        blocks += [np.zeros((batch, int(width)), dtype=self._dtype) for width in self._widths[1:]]
-        if self.description.bias:
-            for block, first, last in zip(blocks, self._edges[:-1], self._edges[1:], strict=True):
-                block += self._bias[first:last]
-        self._drive = np.concatenate([block.ravel() for block in blocks])
-        # a noisy conversion is another one each time
-        self._inputs = np.array(inputs) if self._input_dac.noise == 0.0 else np.zeros((0, 0))
-
-    def _held_drive(
-        self, inputs: Array, samples: Samples, key: Key, known: bool
-    ) -> tuple[Array, Array, Array, NDArray[np.uint64]]:
-        """What stays while the network settles, and the noise of the couplings: held normals, or words to draw from."""
-        if self._stale:
-            self._forward, self._backward, self._bias = self._arrays.flat()
-            self._stale = False
-        if not known:
-            self._convert_inputs(inputs, samples, key)
-        none = np.zeros((0, 0), dtype=self._dtype)
-        no_words = np.zeros(0, dtype=np.uint64)
-        std = self._pair.read_noise_weight
-        if std == 0.0:
-            return self._drive, none, none, no_words
-        forward = normals(key.at("read forward"), samples, self._total, dtype=self._dtype)
-        backward = normals(key.at("read backward"), samples, self._total, dtype=self._dtype)
-        drive = self._drive.copy()
-        layers = split_layers(drive, len(inputs), self._widths)
-        layers[0][:] += std * np.linalg.norm(self._driven, axis=1, keepdims=True) * forward[:, : int(self._widths[0])]
-        if self.description.bias:
-            bias = normals(key.at("read bias"), samples, self._total, dtype=self._dtype)
-            for layer, first, last in zip(layers, self._edges[:-1], self._edges[1:], strict=True):
-                layer += std * bias[:, first:last]
-        per_step = self.description.read_noise_per_step
-        words = np.array(key.at("read steps").words(), dtype=np.uint64) if per_step else no_words
-        return drive, forward, backward, words
+        return of_kind(source, kind)
 
     def _measure(self, layer: Array, k: int, samples: Samples, key: Key) -> Array:
         converter = self._state_adcs[k]
-        noise = key.at("state ADC", k) if converter.noise > 0.0 else None
-        return convert(converter, layer, key=noise, samples=samples)
-
-    def _check_settled(self, state: Array, residual: NDArray[np.float64], nudge: Nudge | Clamp | None, done: int) -> None:
-        # bounded responses cannot run away; whatever is not a number shows in the residual
-        behind = isinstance(nudge, Nudge) and nudge.loss == "cross_entropy"
-        largest = float(np.abs(state).max()) if self._unbounded or behind else 1.0
-        if not residual.max() < np.inf or not largest < RUNAWAY:
-            phase = f"nudged phase with beta {nudge.beta:g}" if isinstance(nudge, Nudge) else "free phase"
-            cure = "a smaller |beta|" if isinstance(nudge, Nudge) else "smaller weights"
-            raise InputError(
-                f"the {phase} runs away: activity {largest:.3g} after {done} updates; expected below {RUNAWAY:g}, try {cure}"
-            )
+        # streams are dear: none is opened for a converter without noise
+        return measure(converter, layer, samples, key.at("state ADC", k) if converter.noise > 0.0 else None)
 
     # What it costs ---------------------------------------------------------------------------------------------------
 
     def _charge_settling(
-        self, square_sum: Array, steps: int, batch: int, kind: int, read: str, record: bool, *, hold: bool
+        self, heat: Mapping[str, float], steps: int, batch: int, nudge: Nudge | Clamp | None, nodes: int, reads: int
     ) -> None:
-        """Count what one settling of a batch takes: the states at the end of an update are taken to hold throughout it."""
+        """Count what one settling of a batch takes, with `nodes` states of a sample read in all, at `reads` times.
+
+        A complex settling is one pass. Real and imaginary part of a state are converted side by side.
+        """
         description = self.description
-        reads = steps if record else 1
         converting = (1 + reads) * description.seconds_per_conversion
         seconds = steps * description.seconds_per_update
-        squares = square_sum.astype(np.float64)
-        by_layer = [squares[first:last] for first, last in zip(self._edges[:-1], self._edges[1:], strict=True)]
-        for name, joules in self._arrays.heat([steps * self._driven_squares, *by_layer], steps * batch).items():
+        for name, joules in heat.items():
             self._count(f"array {name}", "ohmic_joule", joules)
-        outputs = int(self._widths[-1])
         self._count("neurons", "amplifier_second", (seconds + converting) * self._total * batch)
         self._count("input DAC", self._input_dac.event("dac"), batch * description.widths[0])
-        if kind != NO_NUDGE:
-            self._count("nudge DAC", self._input_dac.event("dac"), batch * outputs)
-        reads = steps if record else 1
-        self._count(
-            "state ADC", self._state_adcs[-1].event("adc"), batch * reads * (outputs if read == "outputs" else self._total)
-        )
-        if hold:
-            self._count("sample-and-hold", "sample_hold", batch * self._total)
-        for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", batch if kind == NO_NUDGE else 0)):
+        if nudge is not None:
+            self._count("nudge DAC", self._input_dac.event("dac"), batch * int(self._widths[-1]))
+        parts = 2 if is_complex(nudge) else 1
+        self._count("state ADC", self._state_adcs[-1].event("adc"), parts * batch * nodes)
+        for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", batch if nudge is None else 0)):
             self._tally(name, amount)
         self._spend(batch * (seconds + converting))
-
-
-def _signed_converter(limit: float, bits: int | None, noise: float) -> Converter:
-    """A converter of [-limit, limit] with a level at exactly zero: two's complement, one level more below than above."""
-    if bits is None or bits < 2:
-        return Converter(bits=bits, low=-limit, high=limit, noise=noise, unit="1")
-    above = 2 ** (int(bits) - 1) - 1
-    return Converter(bits=bits, low=-limit * (above + 1) / above, high=limit, noise=noise, unit="1")
 
 
 OPTIONS = HopfieldDescription
@@ -465,6 +427,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "read_noise": 0.005,
     },
     "hopfield-separate": {"wiring": "separate", "weight_max": 2.0, "device_spread": 0.05},
+    "hopfield-asymmetric": {"wiring": "asymmetric"},
     "hopfield-weak-feedback": {"activation": "tanh", "output_activation": "linear", "feedback_gain": 0.1, "dtype": "float64"},
 }
 """Substrates of this file by name. The imperfect one's figures are assumed, of the order reported for analog memory."""

@@ -9,7 +9,7 @@ from inmaterio.devices.validation import InputError, check_name, check_range
 from inmaterio.simulators.activations import ACTIVATIONS, Activation
 from inmaterio.simulators.relaxation import EVEN_ODD, SYNCHRONOUS
 
-WIRINGS = ("shared", "separate")
+WIRINGS = ("shared", "separate", "asymmetric")
 SCHEDULES = {"synchronous": SYNCHRONOUS, "even-odd": EVEN_ODD}
 
 
@@ -27,12 +27,19 @@ class HopfieldDescription:
         gamma above, in (0, 1]; 1 for the symmetric network.
     wiring : str
         ``"shared"``: one reciprocal device per coupling serves both directions. ``"separate"``: feedback has arrays of
-        its own, asked to hold the same values, with errors of their own.
+        its own, asked to hold the same values, with errors of their own. ``"asymmetric"``: feedback is a parameter of its
+        own, ``feedback_k`` of shape (n_{k-1}, n_k) for k = 2..L, on arrays of its own.
+    feedback_angle : float
+        Degrees between a feedback coupling and its partner's transpose when an asymmetric network is initialised: 90 knows
+        nothing of it, 0 is the symmetric network.
     schedule : str
         ``"even-odd"``: odd layers, then even ones, each step an exact descent of the energy, as an asynchronous physical
         relaxation is; or ``"synchronous"``: all nodes at once, which strong weights can make oscillate between two
         states. In a network without couplings inside a layer one even/odd update makes the progress of two synchronous
         ones.
+    damping : float
+        In [0, 1): what a node keeps of its state at an update, s <- (1 - damping) f(a) + damping s. Strongly asymmetric
+        couplings can oscillate for ever without it.
     bias : bool
         Whether nodes have a bias device.
     dtype : str
@@ -67,7 +74,9 @@ class HopfieldDescription:
     output_activation: str = "sigmoid"
     feedback_gain: float = 1.0
     wiring: str = "shared"
+    feedback_angle: float = 90.0
     schedule: str = "even-odd"
+    damping: float = 0.0
     bias: bool = True
     dtype: str = "float32"
     settle_steps: int = 40
@@ -101,7 +110,9 @@ class HopfieldDescription:
         check_name("output activation", self.output_activation, ACTIVATIONS)
         check_range("feedback_gain", self.feedback_gain, low=0.0, high=1.0, low_open=True)
         check_name("wiring", self.wiring, WIRINGS)
+        check_range("feedback_angle", self.feedback_angle, low=0.0, high=180.0, unit="degrees")
         check_name("schedule", self.schedule, SCHEDULES)
+        check_range("damping", self.damping, low=0.0, high=1.0, high_open=True)
         check_name("dtype", self.dtype, ("float32", "float64"))
         check_range("settle_steps", self.settle_steps, low=1, unit="updates")
         check_range("state_range", self.state_range, low=0.0, low_open=True)
@@ -122,6 +133,21 @@ class HopfieldDescription:
             device_spread=self.device_spread,
             soft_bounds=self.soft_bounds,
         )
+
+    @property
+    def asymmetric(self) -> bool:
+        """Whether feedback couplings are parameters of their own."""
+        return self.wiring == "asymmetric"
+
+    @property
+    def holomorphic(self) -> bool:
+        """Whether states are analytic functions of what drives them, up to noise that is added to them.
+
+        All responses are analytic, and nothing depends on a modulus or rounds: neither converters of the states nor read
+        noise, which grows with the activity of a line.
+        """
+        analytic = all(activation.analytic for activation in self.layer_activations())
+        return analytic and self.state_bits is None and self.read_noise == 0.0
 
     @property
     def seconds_per_update(self) -> float:

@@ -1,6 +1,7 @@
 """Exact and digital models of a layered Hopfield network: the oracle of a chip, and its twin."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -28,11 +29,14 @@ class HopfieldOracle:
     input_dac : Converter
         Its rounding is part of the chip.
     bias : bool
+    asymmetric : bool
+        Whether feedback couplings are parameters of their own.
     """
 
     model: FixedPointModel
     input_dac: Converter
     bias: bool
+    asymmetric: bool = False
 
     def _driven(self, inputs: Array) -> Float:
         clean = Converter(bits=self.input_dac.bits, low=self.input_dac.low, high=self.input_dac.high, unit=self.input_dac.unit)
@@ -58,12 +62,40 @@ class HopfieldOracle:
         """Gradient of the batch-mean loss with respect to each parameter, by implicit differentiation."""
         driven = self._driven(inputs)
         states = self.model.settle(driven)
-        error = output_error(self.model.activations[-1], states[-1], targets, loss)
+        slope = self.model.slopes(driven, states)[-1]
+        error = output_error(self.model.activations[-1], slope, states[-1], targets, loss)
         forward, backward, biases = self.model.implicit_gradient(driven, states, error)
-        gradient = {f"weight_{k + 1}": up + down for k, (up, down) in enumerate(zip(forward, backward, strict=True))}
-        if self.bias:
-            gradient |= {f"bias_{k + 1}": bias for k, bias in enumerate(biases)}
-        return gradient
+        return parameter_gradients(forward, backward, biases, asymmetric=self.asymmetric, bias=self.bias)
+
+    def jacobian(self, inputs: Array, states_row: Sequence[Array]) -> Float:
+        """J = W - D^-1 of one sample, (nodes, nodes), in activity coordinates: layers after the input one behind the other.
+
+        Parameters
+        ----------
+        inputs : ndarray, shape (n_0,)
+        states_row : sequence of ndarray, each (n_k,)
+            The rest point at which D, the slope of every node, is taken; none may be 0.
+        """
+        rows = [np.asarray(state, dtype=np.float64)[None] for state in states_row]
+        slopes = self.model.slopes(self._driven(np.asarray(inputs)[None]), rows)
+        return np.asarray(self.model.couplings() - np.diag(1.0 / np.concatenate([slope[0] for slope in slopes])))
+
+
+def parameter_gradients(
+    forward: Sequence[Float], backward: Sequence[Float], biases: Sequence[Float], *, asymmetric: bool, bias: bool
+) -> dict[str, Float]:
+    """Gradients by name of parameter, from those of both directions of each coupling (n_k, n_{k-1}).
+
+    A weight that is asked of both directions gets the sum; where feedback is a parameter of its own it gets its transpose.
+    """
+    gradients: dict[str, Float] = {}
+    for k, (up, down, along) in enumerate(zip(forward, backward, biases, strict=True), start=1):
+        gradients[f"weight_{k}"] = up if asymmetric else up + down
+        if asymmetric and k > 1:
+            gradients[f"feedback_{k}"] = down.T
+        if bias:
+            gradients[f"bias_{k}"] = along
+    return gradients
 
 
 def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> Any:
@@ -80,9 +112,11 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
     torch.nn.Module
         ``twin(inputs)`` makes the network's own `settle_steps` updates, settled or not; ``twin(inputs, states)`` takes
         measured states for its rest point. It is linearised about those states, and its adjoint makes `ADJOINT_SWEEPS`
-        sweeps. Either returns the outputs (batch, n_L) in float64, and back-propagating through them is implicit
-        differentiation. ``macs_per_sample`` and ``macs_backward_per_sample`` are what one solution and its gradient cost a
-        digital host.
+        sweeps, more where the network is damped. Either returns the outputs (batch, n_L) in float64, and back-propagating
+        through them is implicit differentiation. ``twin.field(inputs, states)`` is a_k(s) - s_k, one tensor (batch, n_k) per
+        layer in float64, differentiable in the states and the parameters; ``twin.slopes(inputs, states)`` is f_k'(a_k) there.
+        ``macs_per_sample`` and
+        ``macs_backward_per_sample`` are what one solution and its gradient cost a digital host.
     """
     return _twin_class(description)(values)
 
@@ -95,14 +129,26 @@ def _twin_class(description: HopfieldDescription) -> Any:
     activations = description.layer_activations()
     layers = len(activations)
     steps, schedule = description.settle_steps, SCHEDULES[description.schedule]
+    gain = description.feedback_gain
+    sweeps = math.ceil(ADJOINT_SWEEPS / (1.0 - description.damping))
+    order = [f"weight_{k}" for k in range(1, layers + 1)]
+    order += [f"feedback_{k}" for k in range(2, layers + 1) if description.asymmetric]
+    order += [f"bias_{k}" for k in range(1, layers + 1) if description.bias]
+
+    def model_of(parameters: Sequence[Any]) -> FixedPointModel:
+        arrays = [parameter.detach().numpy().astype(np.float64) for parameter in parameters]
+        named = dict(zip(order, arrays, strict=True))
+        weights = [named[f"weight_{k}"] for k in range(1, layers + 1)]
+        feedback = weights
+        if description.asymmetric:
+            feedback = [weights[0], *(named[f"feedback_{k}"].T for k in range(2, layers + 1))]
+        biases = [named.get(f"bias_{k}", np.zeros(description.widths[k])) for k in range(1, layers + 1)]
+        return FixedPointModel(weights, feedback, biases, activations, gain, description.damping)
 
     class RestPoint(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, inputs: Any, states: Any, *parameters: Any) -> Any:
-            arrays = [parameter.detach().numpy().astype(np.float64) for parameter in parameters]
-            weights = arrays[:layers]
-            biases = arrays[layers:] or [np.zeros(width) for width in description.widths[1:]]
-            ctx.model = FixedPointModel(weights, weights, biases, activations, description.feedback_gain)
+            ctx.model = model_of(parameters)
             ctx.inputs = inputs.detach().numpy().astype(np.float64)
             ctx.states = (
                 ctx.model.settle(ctx.inputs, tolerance=None, steps=steps, schedule=schedule) if states is None else states
@@ -113,11 +159,10 @@ def _twin_class(description: HopfieldDescription) -> Any:
         def backward(ctx: Any, *gradients: Any) -> Any:
             # autograd hands over dL/ds of the whole batch; the model's gradients are batch means
             batch = len(ctx.inputs)
-            slope = activations[-1].slope(np.asarray(ctx.states[-1], dtype=np.float64))
-            error = slope * gradients[0].numpy() * batch
-            up, down, biases = ctx.model.implicit_gradient(ctx.inputs, ctx.states, error, tolerance=None, steps=ADJOINT_SWEEPS)
-            found = [a + b for a, b in zip(up, down, strict=True)] + (biases if description.bias else [])
-            return (None, None, *(torch.as_tensor(gradient) for gradient in found))
+            error = ctx.model.slopes(ctx.inputs, ctx.states)[-1] * gradients[0].numpy() * batch
+            up, down, biases = ctx.model.implicit_gradient(ctx.inputs, ctx.states, error, tolerance=None, steps=sweeps)
+            found = parameter_gradients(up, down, biases, asymmetric=description.asymmetric, bias=description.bias)
+            return (None, None, *(torch.as_tensor(np.ascontiguousarray(found[name])) for name in order))
 
     class HopfieldTwin(torch.nn.Module):
         def __init__(self, values: Mapping[str, Array]) -> None:
@@ -129,13 +174,28 @@ def _twin_class(description: HopfieldDescription) -> Any:
             couplings = sum(a * b for a, b in pairwise(widths))
             self.macs_per_sample = widths[0] * widths[1] + 2 * steps * relaxing
             # the adjoint sweeps, then one product per coupling, two where it serves both directions
-            self.macs_backward_per_sample = 2 * ADJOINT_SWEEPS * relaxing + couplings + relaxing
+            self.macs_backward_per_sample = 2 * sweeps * relaxing + couplings + relaxing
 
         def forward(self, inputs: Any, states: Any = None) -> Any:
             inputs = torch.as_tensor(np.asarray(inputs))
-            order = [f"weight_{k}" for k in range(1, layers + 1)] + [
-                f"bias_{k}" for k in range(1, layers + 1) if description.bias
-            ]
             return RestPoint.apply(inputs, states, *(self.get_parameter(name) for name in order))  # type: ignore[no-untyped-call]
+
+        def field(self, inputs: Any, states: Any) -> tuple[Any, ...]:
+            found = dict(self.named_parameters())
+            s = [torch.as_tensor(layer, dtype=torch.float64) for layer in (inputs, *states)]
+            fields = []
+            for k in range(1, layers + 1):
+                field = s[k - 1] @ found[f"weight_{k}"].T - s[k]
+                if k < layers:
+                    # (to, from) as every coupling: a shared one is met the other way round
+                    back = found[f"feedback_{k + 1}"] if description.asymmetric else found[f"weight_{k + 1}"].T
+                    field = field + gain * (s[k + 1] @ back.T)
+                fields.append(field + found[f"bias_{k}"] if description.bias else field)
+            return tuple(fields)
+
+        def slopes(self, inputs: Any, states: Any) -> tuple[Any, ...]:
+            s = [np.asarray(torch.as_tensor(layer).detach(), dtype=np.float64) for layer in (inputs, *states)]
+            model = model_of([self.get_parameter(name) for name in order])
+            return tuple(torch.as_tensor(slope) for slope in model.slopes(s[0], s[1:]))
 
     return HopfieldTwin

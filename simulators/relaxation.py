@@ -17,90 +17,27 @@ through its array, and noise that is sampled and held. A nudge of strength beta 
 
 The place of the nudge decides which loss is descended; a test pins it.
 
+The nudges are analytic in beta and in the states: nothing is conjugated and no modulus taken. With a complex beta, analytic
+responses and complex buffers the network comes to rest at the analytic continuation of its real rest points (Laborieux and
+Zenke, NeurIPS 2022).
+
 All layers of a batch lie one behind the other in flat buffers, each block C-contiguous (batch, width), so that one
 compiled kernel serves every depth.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from inmaterio.devices.compilation import kernel
 from inmaterio.devices.randomness import fill_normals
-from inmaterio.simulators.activations import HARD_SIGMOID, LINEAR, SIGMOID, TANH
+from inmaterio.simulators.activations import LINEAR
 from inmaterio.simulators.capabilities import Array
+from inmaterio.simulators.hopfield_responses import respond, square_modulus
 
 NO_NUDGE, MSE, CROSS_ENTROPY, CLAMP = 0, 1, 2, 3
 SYNCHRONOUS, EVEN_ODD = 0, 1
-
-
-def _bits_to_float32(typing_context: Any, bits: Any) -> Any:
-    """The float32 with the bits of an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
-_float32_from_bits: Any = intrinsic(_bits_to_float32)
-
-
-def _sigmoid(drive: Array) -> None:
-    """Replace drive a by 1 / (1 + exp(2 - 4 a)), in place, flat."""
-    drive[:] = 1.0 / (1.0 + np.exp(2.0 - 4.0 * drive))
-
-
-@overload(_sigmoid)
-def _sigmoid_compiled(drive: Any) -> Callable[..., None]:
-    if drive.dtype == types.float32:
-
-        def single(drive: Any) -> None:
-            # exp(u) = 2^n exp(r), |r| <= ln2/2, with Cephes' polynomial for exp(r) and 2^n put together from its bits:
-            # free of branches and calls, so that the compiler uses the vector unit, which the library's exp forbids.
-            # Error at most 2.4 units in the last place, measured.
-            for i in range(drive.size):
-                u = min(max(np.float32(2.0) - np.float32(4.0) * drive[i], np.float32(-87.0)), np.float32(87.0))
-                n = np.floor(u * np.float32(1.44269504) + np.float32(0.5))
-                r = u - n * np.float32(0.693359375)
-                r = r - n * np.float32(-2.12194440e-4)
-                p = np.float32(1.9875691500e-4)
-                p = p * r + np.float32(1.3981999507e-3)
-                p = p * r + np.float32(8.3334519073e-3)
-                p = p * r + np.float32(4.1665795894e-2)
-                p = p * r + np.float32(1.6666665459e-1)
-                p = p * r + np.float32(5.0000001201e-1)
-                p = p * (r * r) + r + np.float32(1.0)
-                power = _float32_from_bits((np.int32(n) + np.int32(127)) << np.int32(23))
-                drive[i] = np.float32(1.0) / (np.float32(1.0) + p * power)
-
-        return single
-
-    def double(drive: Any) -> None:
-        for i in range(drive.size):
-            drive[i] = 1.0 / (1.0 + math.exp(2.0 - 4.0 * drive[i]))
-
-    return double
-
-
-@kernel
-def _respond(code: int, drive: Array) -> None:
-    """Replace drives by responses, in place, flat."""
-    if code == SIGMOID:
-        _sigmoid(drive)
-    elif code == HARD_SIGMOID:
-        for i in range(drive.size):
-            drive[i] = min(max(drive[i], 0.0), 1.0)
-    elif code == TANH:
-        for i in range(drive.size):
-            drive[i] = math.tanh(drive[i])
-    # linear: the response is the drive
 
 
 @kernel
@@ -109,7 +46,7 @@ def _add_noise(drive: Array, noise: Array, first: int, std: float, neighbour: Ar
     for b in range(drive.shape[0]):
         square = 0.0
         for j in range(neighbour.shape[1]):
-            square += neighbour[b, j] * neighbour[b, j]
+            square += square_modulus(neighbour[b, j])
         scale = std * math.sqrt(square)
         for i in range(drive.shape[1]):
             drive[b, i] += scale * noise[b, first + i]
@@ -126,8 +63,9 @@ def relax(
     activations: NDArray[np.int64],
     feedback_gain: float,
     schedule: int,
+    damping: float,
     nudge: int,
-    beta: float,
+    beta: complex,
     slope: float,
     target: Array,
     steps: int,
@@ -143,6 +81,8 @@ def relax(
     record: Array,
 ) -> int:
     """Relax in place; return the number of updates made.
+
+    States, drives, couplings, targets and `beta` are all real or all complex, of one precision; everything else is real.
 
     Parameters
     ----------
@@ -162,9 +102,13 @@ def relax(
     schedule : int
         `SYNCHRONOUS`: all layers from the previous update's states. `EVEN_ODD`: odd layers, then even ones from the
         new odd ones; each half step minimises the energy exactly over its layers.
+    damping : float
+        In [0, 1): a node goes to (1 - damping) f + damping s. It moves no rest point, and settles couplings that are so
+        asymmetric that nodes would overshoot for ever.
     nudge : int
         `NO_NUDGE`, `MSE`, `CROSS_ENTROPY` or `CLAMP`.
     beta, slope : float
+        beta may be complex.
     target : ndarray, shape (batch, n_L)
     steps : int
         Updates at most.
@@ -179,9 +123,9 @@ def relax(
     samples : ndarray of int64, shape (batch,)
     scratch : ndarray, shape (2 * batch * max(widths),)
     square_sum : ndarray, shape (sum(widths),)
-        Added to: sum over steps and batch of s^2 per node, which is what resistors dissipate by.
+        Added to: sum over steps and batch of |s|^2 per node, which is what resistors dissipate by.
     residual : ndarray of float64, shape (batch,)
-        Out: largest change of a node in the last update.
+        Out: largest modulus of f - s of a node in the last update, which is its change where nothing is damped.
     record : ndarray, shape (steps, batch * sum(widths)) or (0, 0)
         Out: states after each update.
     """
@@ -249,7 +193,7 @@ def relax(
                         else:
                             for i in range(size):
                                 flat[i] -= beta * (old[i] - wanted[i])
-                    _respond(activations[k], flat)
+                    respond(activations[k], flat)
                     if k == layers - 1 and nudge == CROSS_ENTROPY:
                         wanted = target.reshape(size)
                         for i in range(size):
@@ -263,6 +207,9 @@ def relax(
                                 if not difference <= change:
                                     change = difference
                             residual[b] = change
+                    if damping > 0.0:
+                        for i in range(size):
+                            flat[i] += damping * (old[i] - flat[i])
                     new = then[state_start : state_start + size]
                     new[:] = flat
                 elif schedule == SYNCHRONOUS:
@@ -279,7 +226,7 @@ def relax(
             for _ in range(batch):
                 row = now[start : start + width]
                 for i in range(width):
-                    sums[i] += row[i] * row[i]
+                    sums[i] += square_modulus(row[i])
                 start += width
             node += width
         if record.shape[0] > 0:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-RESPONSES: dict[str, Callable[[float], float]] = {
+RESPONSES: dict[str, Callable[..., complex]] = {
     "sigmoid": lambda a: 1.0 / (1.0 + np.exp(2.0 - 4.0 * a)),
     "hard-sigmoid": lambda a: min(max(a, 0.0), 1.0),
-    "tanh": lambda a: float(np.tanh(a)),
+    "tanh": np.tanh,
     "linear": lambda a: a,
+    "dsilu": lambda a: a / 2 / (1 + np.exp(-a)) + (1 - a / 2) / (1 + np.exp(2 - a)),
 }
 
 
@@ -23,18 +24,20 @@ def relax(
     steps: int,
     start: Sequence[np.ndarray],
     nudge: str | None = None,
-    beta: float = 0.0,
+    beta: complex = 0.0,
     target: np.ndarray | None = None,
     held: Sequence[np.ndarray] | None = None,
+    damping: float = 0.0,
 ) -> list[list[np.ndarray]]:
-    """States of every layer after every update, node by node; one sample."""
+    """States of every layer after every update, node by node; one sample. Complex numbers wherever beta is one."""
+    kind = complex if isinstance(beta, complex) else float
     layers = len(weights)
-    state = [np.array(layer, dtype=float) for layer in start]
+    state = [np.array(layer, dtype=kind) for layer in start]
     if nudge == "clamp" and target is not None:
-        state[-1] = np.array(target, dtype=float)
+        state[-1] = np.array(target, dtype=kind)
     path = []
 
-    def node(k: int, i: int, states: Sequence[np.ndarray]) -> float:
+    def node(k: int, i: int, states: Sequence[np.ndarray]) -> complex:
         below = inputs if k == 0 else states[k - 1]
         drive = biases[k][i] + (0.0 if held is None else held[k][i])
         for j in range(len(below)):
@@ -59,6 +62,7 @@ def relax(
             for k in group:
                 if nudge == "clamp" and k == layers - 1:
                     continue
-                state[k] = np.array([node(k, i, old) for i in range(len(state[k]))])
+                new = np.array([node(k, i, old) for i in range(len(state[k]))])
+                state[k] = (1.0 - damping) * new + damping * old[k]
         path.append([layer.copy() for layer in state])
     return path

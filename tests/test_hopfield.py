@@ -55,7 +55,7 @@ NUDGES: dict[str, Any] = {
     # a linear output has no cross entropy
     [(nudge, output) for nudge in NUDGES for output in ("sigmoid", "linear") if (nudge, output) != ("cross_entropy", "linear")],
 )
-@pytest.mark.parametrize("activation", ["sigmoid", "hard-sigmoid", "tanh", "linear"])
+@pytest.mark.parametrize("activation", ["sigmoid", "hard-sigmoid", "tanh", "linear", "dsilu"])
 @pytest.mark.parametrize("wiring", ["shared", "separate"])
 def test_kernel_equals_its_naive_twin(schedule: str, nudge: str, activation: str, wiring: str, output: str) -> None:
     substrate = network(
@@ -88,9 +88,10 @@ def test_kernel_equals_its_naive_twin(schedule: str, nudge: str, activation: str
 
 def test_both_wirings_and_their_traits() -> None:
     shared, separate = network(device_spread=0.1), network(wiring="separate", device_spread=0.1)
-    assert network(feedback_gain=0.5).traits == {"symmetric", "gradient-flow"}
-    assert shared.traits == {"symmetric", "reciprocal", "gradient-flow"}
-    assert separate.traits == {"symmetric"}
+    smooth = {"holomorphic", "monotone"}
+    assert network(feedback_gain=0.5).traits == {"symmetric", "gradient-flow"} | smooth
+    assert shared.traits == {"symmetric", "reciprocal", "gradient-flow"} | smooth
+    assert separate.traits == {"symmetric"} | smooth
     model = shared.oracle().model
     np.testing.assert_array_equal(model.forward[1], model.backward[1])
     model = separate.oracle().model
@@ -488,7 +489,7 @@ def test_bad_descriptions(options: dict[str, Any], message: str) -> None:
         ({"start": "free"}, "start 'free' needs the states of an earlier settling"),
         ({"start": (np.zeros((3, 4)),)}, "start holds 1 layers; expected 3"),
         ({"nudge": Nudge("mse", np.zeros((3, 3)), 0.1)}, "target has shape (3, 3); expected (3, 2)"),
-        ({"nudge": Nudge("mse", np.zeros((3, 2)), 0.1j)}, "real beta"),
+        ({"nudge": Nudge("mse", np.zeros((3, 2), dtype=complex), 0.1)}, "target holds complex values"),
         ({"read": "some"}, "unknown read 'some'"),
     ],
 )
