@@ -50,12 +50,20 @@ class Diagnostics:
         Largest settling residual of the phases, in units of activity; 0 for substrates that do not settle.
     unsettled : float
         Fraction of samples of which any phase ended above `SETTLED`.
+    states : tuple of ndarray, each (batch, width)
+        Measured free state of every layer after the input, output last, for a rule that builds on this one; empty where
+        the rule reads none.
+    symmetry : float
+        |S| / (|S| + |A|), Frobenius norms of the symmetric and antisymmetric parts of the Jacobian; nan where the rule takes
+        none.
     """
 
     loss: float
     outputs: Array
     residual: float = 0.0
     unsettled: float = 0.0
+    states: tuple[Array, ...] = ()
+    symmetry: float = np.nan
 
 
 SETTLED = 1e-2
@@ -65,12 +73,15 @@ SETTLED = 1e-2
 class Update(NamedTuple):
     """What `update` returns: the next state, an estimated gradient of the batch-mean loss per parameter, diagnostics.
 
-    A rule with ``PROGRAMS = True`` writes by itself and returns no estimates.
+    A rule with ``PROGRAMS = True`` writes by itself and returns no estimates. A rule that adds the gradient of something else
+    to that of the loss returns their sum and, as `of_loss`, what it holds the gradient of the loss for: what is compared
+    with the exact one. None: all of the estimates.
     """
 
     state: Any
     estimates: Mapping[str, Estimate]
     diagnostics: Diagnostics
+    of_loss: Mapping[str, Estimate] | None = None
 
 
 class InitFn(Protocol):

@@ -19,7 +19,7 @@ def predict_free(substrate: Any, inputs: Array, samples: Samples, key: Key, *, s
 
 
 def diagnose(loss: str, batch: Batch, free: Settled, *others: Settled) -> Diagnostics:
-    """Loss and outputs of the free phase, the largest residual of all phases, the fraction of samples unsettled in any."""
+    """Loss, outputs and states of the free phase, largest residual of all phases, fraction of samples unsettled in any."""
     outputs = free.states[-1]
     worst = np.max([settled.residual for settled in (free, *others)], axis=0)
     return Diagnostics(
@@ -27,4 +27,5 @@ def diagnose(loss: str, batch: Batch, free: Settled, *others: Settled) -> Diagno
         outputs,
         float(worst.max()),
         float(np.mean(worst > SETTLED)),
+        free.states,
     )
