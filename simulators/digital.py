@@ -10,13 +10,12 @@ dtype; float64 is for tests.
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from inmaterio.devices.randomness import Key
-from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.devices.validation import InputError, check_array, check_name
 from inmaterio.simulators.capabilities import (
     Add,
     Array,
@@ -29,6 +28,15 @@ from inmaterio.simulators.capabilities import (
     Write,
 )
 from inmaterio.simulators.digital_twin import WORD_BYTES, DigitalOracle, count_twin_pass, macs_per_sample, to_array, to_tensor
+from inmaterio.simulators.perceptron import (
+    RESPONSES,
+    check_layer,
+    check_vectors,
+    check_widths,
+    layer_parameters,
+    make_module,
+    tensor_responses,
+)
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch, check_request
 
 if TYPE_CHECKING:
@@ -36,11 +44,18 @@ if TYPE_CHECKING:
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {"digital-feedforward": {"activation": "relu", "dtype": "float32"}}
 
-ACTIVATIONS = ("relu", "sigmoid", "tanh")
 DTYPES = ("float32", "float64")
 
 
-def build(widths: Sequence[int], *, chip: Key, activation: str = "relu", dtype: str = "float32") -> "DigitalFeedforward":
+def build(
+    widths: Sequence[int],
+    *,
+    chip: Key,
+    activation: str = "relu",
+    dtype: str = "float32",
+    feedback: str = "transposed",
+    feedback_angle: float = 90.0,
+) -> "DigitalFeedforward":
     """A multilayer perceptron, all parameters zero until they are programmed.
 
     Parameters
@@ -50,24 +65,25 @@ def build(widths: Sequence[int], *, chip: Key, activation: str = "relu", dtype: 
     chip : Key
         Not used: every digital chip is the same.
     activation : str
-        Response of the hidden layers, one of `ACTIVATIONS`; outputs are linear.
+        Response of the hidden layers, one of `perceptron.RESPONSES`; outputs are linear.
     dtype : str
         ``"float32"``, or ``"float64"`` for tests.
+    feedback : str
+        ``"transposed"``: vectors come back through the weights themselves. ``"separate"``: through parameters feedback_k,
+        k = 2..L, of shape (n_{k-1}, n_k).
+    feedback_angle : float
+        Degrees at which separate feedback begins to its weights: see `Parameter.angle`.
 
     Raises
     ------
     InputError
-        When there are fewer than two widths, one is not a whole number >= 1, or a name is unknown.
+        When there are fewer than two widths, one is not a whole number >= 1, a name is unknown, or the angle is not in
+        [0, 180] degrees.
     """
-    if len(widths) < 2:
-        raise InputError(f"widths are {tuple(widths)}; expected at least an input and an output width")
-    for width in widths:
-        check_range("width", width, low=1, unit="nodes")
-        if int(width) != width:
-            raise InputError(f"width is {width} nodes; expected a whole number")
-    check_name("activation", activation, ACTIVATIONS)
+    checked = check_widths(widths)
+    check_name("activation", activation, RESPONSES)
     check_name("dtype", dtype, DTYPES)
-    return DigitalFeedforward(tuple(int(width) for width in widths), activation, dtype)
+    return DigitalFeedforward(checked, activation, dtype, feedback, feedback_angle)
 
 
 class DigitalSubstrate(AbstractSubstrate):
@@ -99,7 +115,8 @@ class DigitalSubstrate(AbstractSubstrate):
         self._module = module
         self._held = {name: held[name] for name in parameters}
         self._dtype = next(iter(held.values())).dtype
-        self._largest = float(np.finfo(next(iter(held.values())).detach().numpy().dtype).max)
+        self._kind = next(iter(held.values())).detach().numpy().dtype
+        self._largest = float(np.finfo(self._kind).max)
 
     @abstractmethod
     def count_forward(self, batch: int) -> None:
@@ -212,24 +229,35 @@ class DigitalSubstrate(AbstractSubstrate):
 class DigitalFeedforward(DigitalSubstrate):
     """A multilayer perceptron s_k = f(W_k s_{k-1} + b_k) with linear outputs.
 
-    Parameters are weight_1, bias_1, ..., weight_L, bias_L; inputs lie in [-1, 1].
+    Parameters are weight_1, bias_1, ..., weight_L, bias_L, and feedback_2, ..., feedback_L where feedback is separate; inputs
+    lie in [-1, 1]. Arguments as those of `build`.
     """
 
-    def __init__(self, widths: tuple[int, ...], activation: str, dtype: str) -> None:
+    def __init__(self, widths: tuple[int, ...], activation: str, dtype: str, feedback: str, feedback_angle: float) -> None:
         import torch
 
-        parameters = {}
-        for k, (size, previous) in enumerate(zip(widths[1:], widths[:-1], strict=True), start=1):
-            readout = k == len(widths) - 1
-            parameters[f"weight_{k}"] = Parameter((size, previous), layer=k, readout=readout, digital=True)
-            parameters[f"bias_{k}"] = Parameter((size,), layer=k, readout=readout, digital=True)
+        parameters = layer_parameters(widths, feedback=feedback, angle=feedback_angle, digital=True)
         ports = {"input": Port(widths[0], "1", -1.0, 1.0), "output": Port(widths[-1], "1", -np.inf, np.inf)}
-        super().__init__(_perceptron()(widths, activation, getattr(torch, dtype)), parameters, ports)
+        super().__init__(make_module(widths, activation, getattr(torch, dtype), feedback), parameters, ports)
         self._widths = widths
+        self._monotone = RESPONSES[activation].monotone
+        self._separate = feedback == "separate"
+        self._response = tensor_responses()[activation]
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return frozenset(("Forward", "ReadStates", "Twin", "Program", "ReadBack"))
+        own = ("Forward", "ReadStates", "Transpose", "Twin", "Program", "ReadBack")
+        return frozenset((*own, "Feedback") if self._separate else own)
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """``monotone`` where the response of the hidden layers is."""
+        return frozenset(("monotone",) if self._monotone else ())
+
+    def oracle(self) -> "DigitalOracle":
+        """The same network in float64: for tests and probes, never counted. The loss does not depend on separate feedback."""
+        forward = {name: one for name, one in self._parameters.items() if not one.partner}
+        return DigitalOracle(copy.deepcopy(self._module).double(), forward, self._ports["output"])
 
     def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
         """Every layer after the input, output last, each (batch, width). Costs a forward pass; `key` is not used.
@@ -247,6 +275,88 @@ class DigitalFeedforward(DigitalSubstrate):
         module: Any = self._module
         with torch.no_grad():
             return tuple(to_array(state) for state in module.states(to_tensor(checked, self._dtype)))
+
+    def product(self, layer: int, states: Array, *, samples: Samples, key: Key) -> Array:
+        """W_k s + b_k (batch, n_k) for states (batch, n_{k-1}); `key` is not used.
+
+        Counted for n nodes fed by m: batch n m MACs and batch n additions; words: n m + n parameters once, and for every
+        sample m read and n written. A batch through layer 1 is a batch of samples, a batch through layer L of passes.
+
+        Raises
+        ------
+        InputError
+            When there is no such layer, or the states do not fit it.
+        """
+        import torch
+
+        layers = len(self._widths) - 1
+        k = check_layer(layer, 1, layers)
+        size, previous = self._widths[k], self._widths[k - 1]
+        if k == 1:
+            checked = check_batch(states, samples, self._ports["input"])
+        else:
+            checked = check_vectors("state", states, samples, previous)
+        batch = len(checked)
+        words = size * previous + size + batch * (previous + size)
+        self._count_layer(k, macs=batch * size * previous, operations=batch * size, words=words)
+        self._tally_sweep(batch, passes=k == layers, samples=k == 1)
+        with torch.no_grad():
+            drive = torch.nn.functional.linear(self._tensor(checked), self._held[f"weight_{k}"], self._held[f"bias_{k}"])
+        return drive.numpy()
+
+    def transposed_product(self, layer: int, vectors: Array, *, samples: Samples, key: Key) -> Array:
+        """W_k^T v, or feedback_k v, (batch, n_{k-1}) for vectors (batch, n_k), k = 2..L; `key` is not used.
+
+        Counted for n nodes fed by m: batch n m MACs; words: n m parameters once, and for every sample n read and m written.
+        A batch through layer L is a batch of passes.
+
+        Raises
+        ------
+        InputError
+            When there is no such layer, or the vectors do not fit it.
+        """
+        import torch
+
+        layers = len(self._widths) - 1
+        k = check_layer(layer, 2, layers)
+        size, previous = self._widths[k], self._widths[k - 1]
+        checked = check_vectors("vector", vectors, samples, size)
+        batch = len(checked)
+        words = size * previous + batch * (previous + size)
+        self._count_layer(k, macs=batch * size * previous, operations=0, words=words)
+        self._tally_sweep(batch, passes=k == layers, samples=False)
+        with torch.no_grad():
+            back = self._held[f"feedback_{k}"].T if self._separate else self._held[f"weight_{k}"]
+            return torch.mm(self._tensor(checked), back).numpy()
+
+    def respond(self, layer: int, drive: Array) -> Array:
+        """f(a) (batch, n_k) in hidden layers, the drive itself at the outputs.
+
+        Counted in hidden layers: an operation per node and sample, and two words, read and written.
+
+        Raises
+        ------
+        InputError
+            When there is no such layer, or the drive does not fit it.
+        """
+        layers = len(self._widths) - 1
+        k = check_layer(layer, 1, layers)
+        checked = check_array("drive", drive, shape=(None, self._widths[k]))
+        if k == layers:
+            return np.array(checked)
+        self._count_layer(k, macs=0, operations=checked.size, words=2 * checked.size)
+        return self._response(self._tensor(checked)).numpy()
+
+    def _tensor(self, values: Array) -> "torch.Tensor":
+        """A tensor on the values of an array, copied only when it must be; nothing writes into it."""
+        import torch
+
+        return torch.from_numpy(np.require(values, self._kind, ("C", "W")))
+
+    def _tally_sweep(self, batch: int, *, passes: bool, samples: bool) -> None:
+        for name, counted in (("device_pass", passes), ("sample", samples)):
+            if counted:
+                self._tally(name, batch)
 
     def count_forward(self, batch: int) -> None:
         """Per layer of n nodes fed by m: batch n m MACs, batch n additions of the bias, batch n responses if hidden.
@@ -325,38 +435,3 @@ class TwinSubstrate(DigitalSubstrate):
 
     def count_backward(self, batch: int) -> None:
         count_twin_pass(self._ledger, self._role, self._module, batch, backward=True)
-
-
-@cache
-def _perceptron() -> Any:
-    """The module's class; made on first use, since torch takes a second to import."""
-    import torch
-
-    responses: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "relu": torch.relu,
-        "sigmoid": torch.sigmoid,
-        "tanh": torch.tanh,
-    }
-
-    class Perceptron(torch.nn.Module):
-        def __init__(self, widths: tuple[int, ...], activation: str, dtype: torch.dtype) -> None:
-            super().__init__()
-            self.macs_per_sample = sum(size * previous for size, previous in zip(widths[1:], widths[:-1], strict=True))
-            self._layers = len(widths) - 1
-            self._activation = activation
-            for k in range(1, len(widths)):
-                self.register_parameter(f"weight_{k}", torch.nn.Parameter(torch.zeros(widths[k], widths[k - 1], dtype=dtype)))
-                self.register_parameter(f"bias_{k}", torch.nn.Parameter(torch.zeros(widths[k], dtype=dtype)))
-
-        def states(self, inputs: torch.Tensor) -> list[torch.Tensor]:
-            states, below = [], inputs
-            for k in range(1, self._layers + 1):
-                drive = torch.nn.functional.linear(below, self.get_parameter(f"weight_{k}"), self.get_parameter(f"bias_{k}"))
-                below = drive if k == self._layers else responses[self._activation](drive)
-                states.append(below)
-            return states
-
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            return self.states(inputs)[-1]
-
-    return Perceptron

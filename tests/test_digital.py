@@ -20,9 +20,11 @@ KEY = Key(0, ("test",))
 WIDTHS = (5, 4, 3, 2)
 
 
-def network(widths: tuple[int, ...] = WIDTHS, activation: str = "tanh", dtype: str = "float64") -> DigitalFeedforward:
+def network(
+    widths: tuple[int, ...] = WIDTHS, activation: str = "tanh", dtype: str = "float64", **options: Any
+) -> DigitalFeedforward:
     """A network with random values, its ledger inside `train`."""
-    substrate = build(widths, chip=KEY, activation=activation, dtype=dtype)
+    substrate = build(widths, chip=KEY, activation=activation, dtype=dtype, **options)
     random = np.random.default_rng(1)
     with substrate.ledger.phase("initialise"):
         substrate.program({name: Write(random.normal(0, 0.7, one.shape)) for name, one in substrate.parameters.items()}, key=KEY)
@@ -44,6 +46,8 @@ RESPONSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda a: np.maximum(a, 0),
     "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
     "tanh": np.tanh,
+    "hard-sigmoid": lambda a: np.clip(a, 0, 1),
+    "silu": lambda a: a / (1 + np.exp(-a)),
 }
 SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # of the state
     "relu": lambda s: (s > 0) * 1.0,
@@ -146,6 +150,79 @@ def test_counts_of_a_forward_pass_by_hand() -> None:
     assert substrate.ledger.tallies == {("infer", "model", "device_pass"): 5, ("infer", "model", "sample"): 5}
 
 
+@pytest.mark.parametrize("feedback", ["transposed", "separate"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_and_responses_are_those_of_the_equation(feedback: str, dtype: str) -> None:
+    substrate = network(dtype=dtype, feedback=feedback)
+    values, random, samples = values_of(substrate), np.random.default_rng(3), np.arange(6)
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype == "float32" else {"rtol": 1e-13, "atol": 1e-14}
+    inputs = random.uniform(-1, 1, (6, 5))
+    with substrate.ledger.phase("train"):
+        states, below = substrate.states(inputs, samples=samples, key=KEY), inputs
+        for k in (1, 2, 3):
+            drive = substrate.product(k, below, samples=samples, key=KEY)
+            assert drive.dtype == np.dtype(dtype)
+            np.testing.assert_allclose(drive, below @ values[f"weight_{k}"].T + values[f"bias_{k}"], **close)
+            given = np.array(drive)
+            below = substrate.respond(k, drive)
+            np.testing.assert_array_equal(drive, given)
+            # layer by layer it is the very network that a forward pass asks
+            np.testing.assert_array_equal(below, states[k - 1])
+        for k in (2, 3):
+            vectors = random.normal(size=(6, WIDTHS[k]))
+            vectors.setflags(write=False)
+            back = values[f"weight_{k}"] if feedback == "transposed" else values[f"feedback_{k}"].T
+            found = substrate.transposed_product(k, vectors, samples=samples, key=KEY)
+            assert found.dtype == np.dtype(dtype)
+            np.testing.assert_allclose(found, vectors @ back, **close)
+
+
+def test_counts_of_products_and_responses_by_hand() -> None:
+    substrate = network((3, 4, 2), dtype="float32")
+    substrate.attach(Ledger(), "substrate")
+    inputs, _ = batch_of(substrate, 5)
+    with substrate.ledger.phase("infer"):
+        drive = substrate.product(1, inputs, samples=np.arange(5), key=KEY)
+        assert substrate.ledger.tallies == {("infer", "substrate", "sample"): 5}
+        state = substrate.respond(1, drive)
+        substrate.respond(2, substrate.product(2, state, samples=np.arange(5), key=KEY))
+    counts = {(component, event): n for (_, _, component, event), n in substrate.ledger.events.items()}
+    assert counts == {
+        ("layer_1", "mac_fp32"): 5 * 12,
+        ("layer_1", "alu_fp32"): 5 * 4 + 5 * 4,  # bias; response
+        ("layer_1", "byte_sram"): 4 * (12 + 4 + 5 * (3 + 4) + 2 * 5 * 4),
+        ("layer_2", "mac_fp32"): 5 * 8,
+        ("layer_2", "alu_fp32"): 5 * 2,  # outputs are linear
+        ("layer_2", "byte_sram"): 4 * (8 + 2 + 5 * (4 + 2)),
+    }
+    assert substrate.ledger.total("device_pass") == substrate.ledger.total("sample") == 5
+    substrate.attach(Ledger(), "substrate")
+    with substrate.ledger.phase("train"):
+        substrate.transposed_product(2, np.ones((5, 2)), samples=np.arange(5), key=KEY)
+    counts = {(component, event): n for (_, _, component, event), n in substrate.ledger.events.items() if n}
+    assert counts == {("layer_2", "mac_fp32"): 5 * 8, ("layer_2", "byte_sram"): 4 * (8 + 5 * (4 + 2))}
+    assert substrate.ledger.tallies == {("train", "substrate", "device_pass"): 5}
+
+
+def test_separate_feedback_is_held_and_not_part_of_the_loss() -> None:
+    substrate = network(feedback="separate", feedback_angle=60.0)
+    about = {name: one for name, one in substrate.parameters.items() if name.startswith("feedback")}
+    assert {name: (one.shape, one.partner, one.angle, one.layer, one.readout) for name, one in about.items()} == {
+        "feedback_2": ((4, 3), "weight_2", 60.0, 1, False),
+        "feedback_3": ((3, 2), "weight_3", 60.0, 2, False),
+    }
+    assert "Feedback" in substrate.capabilities
+    inputs, targets = batch_of(substrate)
+    assert set(substrate.oracle().loss_gradient(inputs, targets, "mse")) == set(substrate.parameters) - set(about)
+    kept = substrate.snapshot()
+    with substrate.ledger.phase("train"):
+        substrate.program({"feedback_2": Add(np.ones((4, 3)))}, key=KEY)
+        held = substrate.read_back(key=KEY)
+    np.testing.assert_allclose(held["feedback_2"], kept["feedback_2"] + 1)
+    substrate.restore(kept)
+    np.testing.assert_array_equal(values_of(substrate)["feedback_2"], kept["feedback_2"])
+
+
 def test_counts_of_a_backward_pass_by_hand() -> None:
     substrate = network((3, 4, 2), dtype="float32")
     substrate.attach(Ledger(), "substrate")
@@ -245,7 +322,9 @@ def test_parameters_say_what_they_are() -> None:
     }  # fmt: skip
     assert [one.layer for one in substrate.parameters.values()] == [1, 1, 2, 2, 3, 3]
     assert [name for name, one in substrate.parameters.items() if one.readout] == ["weight_3", "bias_3"]
-    assert substrate.capabilities == {"Forward", "ReadStates", "Twin", "Program", "ReadBack"}
+    assert substrate.capabilities == {"Forward", "ReadStates", "Transpose", "Twin", "Program", "ReadBack"}
+    assert substrate.traits == {"monotone"}
+    assert network(activation="silu").traits == frozenset()
     for capability in substrate.capabilities:
         for call in (name for name in vars(PROTOCOLS[capability]) if not name.startswith("_")):
             assert callable(getattr(substrate, call))
@@ -296,6 +375,8 @@ def test_a_bad_request_writes_and_counts_nothing(requests: dict[str, Any], messa
         ({"widths": (3, 2.5)}, "width is 2.5 nodes; expected a whole number"),
         ({"widths": (3, 2), "activation": "rely"}, "unknown activation 'rely'; nearest: relu"),
         ({"widths": (3, 2), "dtype": "float16"}, "unknown dtype 'float16'"),
+        ({"widths": (3, 2), "feedback": "fixed"}, "unknown feedback 'fixed'"),
+        ({"widths": (3, 2), "feedback_angle": -1.0}, r"feedback_angle is -1 degrees; expected a number in \[0, 180\] degrees"),
     ],
 )
 def test_a_bad_network_is_refused(arguments: dict[str, Any], message: str) -> None:
