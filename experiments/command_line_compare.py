@@ -76,6 +76,9 @@ def compare_command(
     rate: Annotated[
         float | None, typer.Option(help="Learning rate that the grid multiplies.  [default: each rule's own]")
     ] = None,
+    factor: Annotated[
+        list[float] | None, typer.Option(help="Factors of the learning rate to try, in place of the grid; one is just used.")
+    ] = None,
     hyper: Hyper = None,
     option: Option = None,
     tuned: Tuned = None,
@@ -129,6 +132,7 @@ def compare_command(
             optimiser=optimiser,
             momentum=momentum,
             rate=rate,
+            factors=factor,
             hyper=assigned(hyper or (), "--hyper", "RULE"),
             options=assigned(option or (), "--option", "SUBSTRATE"),
             jobs=jobs,

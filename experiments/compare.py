@@ -90,6 +90,7 @@ def compare(
     optimiser: str = "sgd",
     momentum: float = 0.0,
     rate: float | None = None,
+    factors: Sequence[float] | None = None,
     hyper: Mapping[str, Mapping[str, Any]] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     jobs: int | None = None,
@@ -126,6 +127,9 @@ def compare(
         Of SGD, likewise.
     rate : float, optional
         Learning rate that the grid multiplies, of every rule and control but ``readout-only``; each one's own when None.
+    factors : sequence of float, optional
+        The grid itself, in place of the quick or full one; nothing beyond it is tried, and tuned settings are neither used nor
+        kept. One factor alone is trained without any choice of rates.
     hyper, options : mapping of str to mapping, optional
         Hyperparameters by rule, and options by substrate.
     split_seeds : sequence of int
@@ -145,12 +149,12 @@ def compare(
     Comparison
         Rows with data, split, substrate, rule, control, write_mode, seeds, chips, loss, metric, test_error_mean,
         test_error_std, updates, device_passes, modelled_time_s (means per run), cosine per layer (mean over probes and
-        runs), energy_J of training one model at the boundary "system", run. Beyond these: runs, errors (one per run),
+        runs; cosine_last of the last probe alone), energy_J of training one model at the boundary "system", run. Beyond these: runs, errors (one per run),
         rate_factor, rates_tried (how many; None where a kept rate does not say), rate_at_edge (a better rate may lie beyond
         those tried), trained_by, test_rows, wilson (95 % interval of the error on those rows), inference_variants_J (digital
-        rows: fp32 and int8, in the batch of the run and one row at a time), residual_max and
-        unsettled_fraction of the last epoch, energy_partial (an event has no price), energy_inference_J, chance_error,
-        difference_bp_feedforward, difference_readout_only.
+        rows: fp32 and int8, in the batch of the run and one row at a time), residual_max,
+        unsettled_fraction and symmetry of the last epoch, energy_partial (an event has no price), energy_inference_J,
+        chance_error, difference_bp_feedforward, difference_readout_only.
 
     Raises
     ------
@@ -166,6 +170,8 @@ def compare(
     check_range("chips", chips, low=1)
     if not split_seeds or len(set(split_seeds)) < len(split_seeds):
         raise InputError(f"split seeds are {', '.join(map(str, split_seeds)) or 'none'}; expected each once")
+    for factor in factors or ():
+        check_range("factor of the learning rate", factor, low=0.0, low_open=True, high_open=True)
     load_data(data)
     base = RunConfig(
         data=DataConfig(data, split_seeds[0], train_limit, test_limit, validation_fraction),
@@ -181,8 +187,9 @@ def compare(
     )
     plans, notes = plan_rows(base, substrates, rules, loss, hyper=hyper, options=options)
     out = Path(out)
-    grid = QUICK_GRID if quick else FULL_GRID
-    tuning = _tune(plans, grid, out, jobs, progress, None if quick else tuned_folder, tune, command)
+    grid = tuple(dict.fromkeys(factors)) if factors else QUICK_GRID if quick else FULL_GRID
+    own_grid = quick or bool(factors)
+    tuning = _tune(plans, grid, out, jobs, progress, None if own_grid else tuned_folder, tune, command)
     rates = [tuning[i if plan.rate_from is None else plan.rate_from]["rate_factor"] for i, plan in enumerate(plans)]
     configs = [final_configs(plan, rate, split_seeds, seeds, chips, fit_on) for plan, rate in zip(plans, rates, strict=True)]
     together = [config for group in configs for config in group]
@@ -212,7 +219,7 @@ def compare(
         "epochs": base.training.epochs,
         "batch_size": batch_size,
         "rate_factors": list(grid),
-        "extra_rates_allowed": 0 if quick else EXTRA_RATES,
+        "extra_rates_allowed": 0 if own_grid else EXTRA_RATES,
         "write_mode": write_mode,
         "split_seeds": list(split_seeds),
         "loss": loss,
@@ -276,6 +283,8 @@ def _tune(
     wanted = [i for i, plan in enumerate(plans) if plan.rate_from is None and i not in chosen]
     judged: dict[int, dict[float, tuple[float, float] | str]] = {i: {} for i in wanted}
     steps = {i: list(grid) for i in wanted}
+    if len(grid) == 1:  # nothing to choose
+        return chosen | {i: _fixed(plans[i], grid[0], command) for i in wanted}
     # First the grid, equal for all; then, where the best lies at its edge, one more step for each of them at a time.
     for extra in range(1 + (EXTRA_RATES if folder is not None else 0)):
         told = None if progress is None else _named(progress, "more learning rates" if extra else "learning rates")
@@ -302,6 +311,13 @@ def _tune(
     if found and folder is not None and save_tuned(folder, data, found) is None:
         save_tuned(out / "tuned", data, found)
     return chosen
+
+
+def _fixed(plan: Plan, factor: float, command: str) -> dict[str, Any]:
+    """The setting of a plan whose rate was given."""
+    tried = [{"rate_factor": factor, "validation_error": None}]
+    about = {"rate_factor": factor, "validation_error": None, "at_edge": False, "tried": tried, "command": command}
+    return {"rule": plan.rule, "substrate": plan.substrate, "reused": False, **about}
 
 
 def _best(judged: Mapping[float, tuple[float, float] | str]) -> tuple[float, float]:

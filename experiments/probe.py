@@ -147,7 +147,8 @@ def probe(
             exact = exact_gradient(chip, batch, loss)
             if exact is None:
                 return {}
-            estimates = ask(rule, name, state, batch, key, learner.parameters).estimates
+            update = ask(rule, name, state, batch, key, learner.parameters)
+            estimates = update.estimates if update.of_loss is None else update.of_loss
         for one, estimate in estimates.items():
             check_estimate(one, estimate, learner.parameters[one])
         return layer_cosines(estimates, exact, learner.parameters) if estimates else {}

@@ -134,6 +134,7 @@ class Row:
     trained_digital: int | None = None
     trained_physical: int | None = None
     work: Mapping[str, Mapping[str, float] | None] | None = None
+    symmetry: float | None = None
 
     @property
     def ablation(self) -> tuple[str, str] | None:
@@ -352,6 +353,7 @@ def _read_row(line: Any, where: str) -> Row:
         rate_factor=number("rate_factor"),
         residual_max=number("residual_max"),
         unsettled_fraction=number("unsettled_fraction"),
+        symmetry=number("symmetry"),
         chance_error=number("chance_error"),
         runs=tuple(runs),
         trained_digital=count("trained_digital") if line.get("trained_digital") is not None else None,

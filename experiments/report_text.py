@@ -200,6 +200,9 @@ def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, s
                 f"{share} of the samples of the last epoch had a phase that ended above the residual that counts as settled."
             )
             topics.append(("Unsettled", sentence, ""))
+        if row.symmetry is not None:
+            sentence = f"|S| / (|S| + |A|) of the Jacobian is {row.symmetry:.3f}, mean over the updates of the last epoch."
+            topics.append(("Symmetry", sentence, ""))
         found.append((f"{entry.label} on {row.substrate}, {row.data}", topics))
     return found
 

@@ -31,6 +31,7 @@ CURVES: Mapping[str, tuple[str, str]] = {
     "disturbed_error": ("the same right after the chip was changed; not a number where it was not", "1"),
     "residual_max": ("largest settling residual", "units of activity"),
     "unsettled_fraction": ("share of samples whose free phase did not settle", "1"),
+    "symmetry": ("|S| / (|S| + |A|) of the Jacobian, mean over the updates of the epoch; not a number where none is taken", "1"),
     "updates": ("updates so far", "1"),
     "device_passes": ("device passes in training so far", "1"),
     "modelled_time_s": ("modelled time in training so far; not a number where none is modelled", "s"),

@@ -95,6 +95,7 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
         "device_passes": _mean(datasets, "device_passes"),
         "modelled_time_s": _mean(datasets, "modelled_time_s"),
         "cosine": mean_cosines(datasets),
+        "cosine_last": mean_cosines(datasets, last=True),
         "energy_J": {"scope": "train_total", **_points(training)},
         "run": str(folders[0]),
         "runs": [str(folder) for folder in folders],
@@ -103,6 +104,7 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
         "trained_by": plan.base.rule.name,
         "residual_max": max(float(dataset.attrs["residual_max"]) for dataset in datasets),
         "unsettled_fraction": _mean(datasets, "unsettled_fraction"),
+        "symmetry": _mean(datasets, "symmetry"),
         "energy_partial": not training.complete,
         "energy_inference_J": {"scope": "inference_per_sample", **_points(per_sample(inference, samples) if samples else None)},
         "test_rows": rows,
@@ -149,12 +151,12 @@ def _mean(datasets: Sequence[Any], name: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def mean_cosines(datasets: Sequence[Any]) -> dict[str, float | None]:
-    """Cosine per layer, averaged over probes and runs; None where no probe gave one."""
+def mean_cosines(datasets: Sequence[Any], *, last: bool = False) -> dict[str, float | None]:
+    """Cosine per layer, averaged over runs and all probes, or the last one alone; None where no probe gave one."""
     found: dict[str, list[float]] = {}
     for dataset in datasets:
         for i, layer in enumerate(dataset["layer"].values):
-            values = dataset["cosine"].values[:, i]
+            values = dataset["cosine"].values[-1 if last else 0 :, i]
             found.setdefault(str(layer), []).extend(float(value) for value in values[np.isfinite(values)])
     return {layer: float(np.mean(values)) if values else None for layer, values in found.items()}
 

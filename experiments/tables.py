@@ -62,6 +62,9 @@ def comparison_table(
     ]
     if any(row["unsettled_fraction"] for row in rows):
         notes.append(f"! some phases of the last epoch ended with a residual above {SETTLED:g}: not settled.")
+    held = [(row, row.get("symmetry")) for row in rows]
+    if symmetric := [f"{row['rule']} on {row['substrate']} {value:.3f}" for row, value in held if value is not None]:
+        notes.append(f"Symmetry |S| / (|S| + |A|) of the Jacobian, last epoch: {'; '.join(symmetric)}.")
     if any(row["energy_partial"] for row in rows):
         notes.append("* partial: some events have no price.")
     if edge := _edges(everything):

@@ -24,6 +24,9 @@ EVALUATION_ROWS = 100
 INFERENCE_ROWS = 100
 """Most test rows that are predicted once more, charged, for the energy of an inference."""
 
+FINAL_CURVES = ("updates", "device_passes", "modelled_time_s", "residual_max", "unsettled_fraction", "symmetry")
+"""What is said of a run as it stands at the end."""
+
 
 @dataclass(slots=True, eq=False)
 class Course:
@@ -105,7 +108,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
     order = parts.fitted[seed.at("order", course.epoch).generator().permutation(len(parts.fitted))]
     batches = [order[i : i + training.batch_size] for i in range(0, len(order), training.batch_size)]
     total = training.epochs * len(batches)
-    losses, unsettled, residual, outputs = 0.0, 0.0, 0.0, []
+    losses, unsettled, residual, outputs, symmetries = 0.0, 0.0, 0.0, [], []
     for rows in batches:
         with ledger.phase("train"):
             key = seed.at("noise", course.step)
@@ -125,6 +128,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
         unsettled += noticed.unsettled * len(rows)
         residual = max(residual, noticed.residual)
         outputs.append(noticed.outputs)
+        symmetries.append(noticed.symmetry)
     course.epoch += 1
     if training.placement == "twin-deployed" and (
         course.epoch == training.epochs or parts.config.disturbance.rests(course.epoch)
@@ -140,6 +144,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
             "disturbed_error": np.nan,
             "residual_max": residual,
             "unsettled_fraction": unsettled / len(order),
+            "symmetry": float(np.mean(symmetries)),
             "updates": float(course.step),
             "device_passes": float(ledger.total("device_pass", "train")),
             "modelled_time_s": seconds if seconds > 0 and training.placement != "twin-deployed" else np.nan,
@@ -259,7 +264,7 @@ def conclude(parts: Parts, course: Course) -> dict[str, float | int | str]:
         "trained_digital": sum(math.prod(one.shape) for one in trained if one.digital),
         "trained_physical": sum(math.prod(one.shape) for one in trained if not one.digital),
         "inference_samples": parts.ledger.total("sample", "infer"),
-        **{name: last[name] for name in ("updates", "device_passes", "modelled_time_s", "residual_max", "unsettled_fraction")},
+        **{name: last[name] for name in FINAL_CURVES},
     }
 
 

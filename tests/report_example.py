@@ -20,6 +20,7 @@ from inmaterio.experiments.configuration import (
 from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY, SHUFFLED_LABELS, TWIN_DEPLOYED
 from inmaterio.experiments.energy import estimate, per_sample
 from inmaterio.experiments.run_directory import build_dataset, fingerprint, write_dataset
+from inmaterio.experiments.training import FINAL_CURVES
 from inmaterio.simulators.capabilities import Parameter
 
 EPOCHS = 6
@@ -161,6 +162,7 @@ def write_example_run(out: Path, line: Line, seed: int, chip: int = 0) -> Path:
             "disturbed_error": np.nan,
             "residual_max": line.residual,
             "unsettled_fraction": line.unsettled,
+            "symmetry": np.nan,
             "updates": 72.0 * (i + 1),
             "device_passes": line.passes * ROWS * (i + 1),
             "modelled_time_s": line.seconds * ROWS * (i + 1) or np.nan,
@@ -194,9 +196,7 @@ def write_example_run(out: Path, line: Line, seed: int, chip: int = 0) -> Path:
         "inference_samples": 100.0,
         "hash": fingerprint(config)[:16],
         "configuration_sha256": fingerprint(config),
-        **{
-            key: history[-1][key] for key in ("updates", "device_passes", "modelled_time_s", "residual_max", "unsettled_fraction")
-        },
+        **{key: history[-1][key] for key in FINAL_CURVES},
     }
     folder = out / fingerprint(config)[:16]
     folder.mkdir(parents=True)

@@ -21,7 +21,7 @@ from inmaterio.experiments.configuration import DataConfig, RuleConfig, RunConfi
 from inmaterio.experiments.registry import check_pair, find_rule, find_substrate, judge, rules, sample, substrates
 from inmaterio.experiments.run import run
 from inmaterio.experiments.run_directory import read_run
-from inmaterio.simulators.capabilities import CAPABILITIES, PROTOCOLS, TRAITS, Add, Outer, Write
+from inmaterio.simulators.capabilities import CAPABILITIES, PROTOCOLS, TRAITS, Add, Nudge, Outer, Write
 
 DOUBLES = Path(__file__).parent / "doubles"
 
@@ -29,8 +29,11 @@ SUBSTRATES = (
     "hopfield-ideal",
     "hopfield-imperfect",
     "hopfield-separate",
+    "hopfield-asymmetric",
     "hopfield-weak-feedback",
     "digital-feedforward",
+    "crossbars-ideal",
+    "crossbars-imperfect",
     "cavity",
     "linear-cavity",
     "cubic-cavity",
@@ -53,6 +56,11 @@ SUBSTRATES = (
 RULES = (
     "equilibrium-propagation",
     "contrastive-hebbian",
+    "dual-propagation",
+    "relaxing-dual-propagation",
+    "holomorphic-equilibrium-propagation",
+    "generalised-equilibrium-propagation",
+    "asymmetric-equilibrium-propagation",
     "implicit-differentiation",
     "backpropagation",
     "delta-rule",
@@ -63,18 +71,20 @@ RULES = (
     "node-perturbation",
     "physics-aware-training",
     "in-situ-adjoint",
+    "jacobian-homeostasis",
     f"{DOUBLES / 'solver_descent.py'}:solver-descent",
     f"{DOUBLES / 'own_master_copy.py'}:own-master-copy",
 )
 
-WITH_ERRORS = ("hopfield-imperfect", "hopfield-separate", "outer-only-array")
+WITH_ERRORS = ("hopfield-imperfect", "crossbars-imperfect", "hopfield-separate", "outer-only-array")
 """Substrates whose devices do not hold exactly what they are asked to."""
 
 PARTNERS = {"solver-descent": {"solver": f"{DOUBLES / 'linear_solver.py'}:linear-solver"}}
 """Substrates of the other roles of a rule with several."""
 
-RATE_FACTORS = {("delta-rule", "sigmoid"): 8.0}
-"""Where a rule's own rate does not suit a kind of output: it knows no slope, so saturating outputs learn slowly."""
+RATE_FACTORS = {("delta-rule", "sigmoid"): 8.0, ("delta-rule", "crossbars-imperfect"): 6.0}
+"""Where a rule's own rate does not suit a kind of output: it knows no slope, so saturating outputs learn slowly. Nor does it suit
+few small features, seen through converters."""
 
 
 LIGHT = ("cavity", "metasurface", "diffractive")
@@ -147,6 +157,16 @@ CALLS: Mapping[str, Any] = {
     "Adjoint": lambda s, x, i, key: s.adjoint(x, np.ones((len(x), 3)), samples=i, key=key),
     "Relaxing": lambda s, x, i, key: s.settle(x, samples=i, key=key, steps=5, record=True),
     "LocalContrast": lambda s, x, i, key: s.local_contrast(x, s.settle(x, samples=i, key=key, steps=5).states),
+    "Pullback": lambda s, x, i, key: s.pullback(x, *[s.settle(x, samples=i, key=key, steps=5).states] * 2),
+    "TransposedSettling": lambda s, x, i, key: (
+        s.settle(x, samples=i, key=key, steps=5),
+        s.settle_transposed(x, samples=i, key=key, nudge=Nudge("mse", np.full((len(x), 3), 0.5), 0.1), steps=5),
+    ),
+    "Transpose": lambda s, x, i, key: (
+        drive := s.product(1, x, samples=i, key=key),
+        s.respond(1, drive),
+        s.transposed_product(2, np.ones((len(x), 3)), samples=i, key=key),
+    ),
     "LinearSolving": lambda s, x, i, key: s.solve(np.eye(3) + 0.1, np.arange(3.0), key=key),
     "ReadBack": lambda s, x, i, key: s.read_back(key=key),
 }
@@ -341,7 +361,9 @@ def test_every_legal_pair_learns(rule: str, substrate: str, tmp_path: Path) -> N
         chosen = {"optimiser": "adam", "rates": 0.005}  # its own rate is for inputs that are not z-scored
     outer_only = "outer" in substrate
     bounded = "input" in sample(substrate).ports and sample(substrate).ports["output"].high == 1.0
-    factor = RATE_FACTORS.get((short(rule), "sigmoid" if bounded else "linear"), 1.0)
+    factor = RATE_FACTORS.get(
+        (short(rule), short(substrate)), RATE_FACTORS.get((short(rule), "sigmoid" if bounded else "linear"), 1.0)
+    )
     config = RunConfig(
         data=DataConfig(WAVEFORM.get(substrate, "digits"), train_limit=400, test_limit=100),
         substrate=SubstrateConfig(substrate, hidden=chosen.get("hidden", (24,)) if find_substrate(substrate).layered else ()),
