@@ -10,14 +10,14 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_N
 
 export PYTHON PIP_OPTIONS
 
-.PHONY: help demo test slow check format bench docs physical parity vowels knock clean distclean setup links
+.PHONY: help demo test slow check format bench docs physical physical-mnist1d parity vowels knock clean distclean setup links
 
 help:
 	@echo "make demo    train a relaxing analog network on handwritten digits, beside its controls; prints where the report is"
 	@echo "make test    run the tests (at most 4 minutes on two cores)"
 	@echo "make check   ruff, mypy --strict, import-linter"
 	@echo "make bench   compare our speed with references and with the machine's limit"
-	@echo "make physical, parity, vowels, knock"
+	@echo "make physical, physical-mnist1d, parity, vowels, knock"
 	@echo "             studies of rules on waves: two CPU-hours the first, minutes the others; each goes on where it was stopped"
 	@echo "make docs    pages of the programming interface, in docs/api"
 	@echo "make slow    the long tests, among them the study on digits: minutes"
@@ -54,10 +54,20 @@ vowels: setup
 	$(BIN)/inmaterio compare $(STUDY) --data "vowels-synthetic?bands=40" --epochs 40 --seeds 3 --batch-size 9 \
 	    --substrate digital-feedforward --rule backpropagation --out runs/vowels-levels
 
+physical-mnist1d: setup
+	$(BIN)/inmaterio compare --quick --optimiser adam --loss cross_entropy --data mnist1d \
+	    --train-limit 1000 --test-limit 360 --epochs 10 --seeds 3 --hidden 32 --hidden 32 \
+	    --substrate cavity --substrate metasurface --rule model-free-forward-forward \
+	    --rule physics-aware-training --rule in-situ-adjoint \
+	    --hyper model-free-forward-forward.head=true --out runs/physical-mnist1d
+
+KNOCK := disturb --data digits --train-limit 400 --hidden 32 --epoch 5 --epochs 10 --seeds 3 --size 0.05 \
+    --substrate metasurface --rule model-free-forward-forward --rule node-perturbation \
+    --rule physics-aware-training --rule in-situ-adjoint
+
 knock: setup
-	$(BIN)/inmaterio disturb --data digits --train-limit 400 --hidden 32 --epoch 5 --epochs 10 --seeds 3 --size 0.5 \
-	    --substrate metasurface --rule model-free-forward-forward --rule node-perturbation \
-	    --rule physics-aware-training --rule in-situ-adjoint --out runs/knock
+	$(BIN)/inmaterio $(KNOCK) --recalibrate --out runs/knock-recalibrated
+	$(BIN)/inmaterio $(KNOCK) --out runs/knock-as-it-is
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
