@@ -283,7 +283,7 @@ def _tune(
     wanted = [i for i, plan in enumerate(plans) if plan.rate_from is None and i not in chosen]
     judged: dict[int, dict[float, tuple[float, float] | str]] = {i: {} for i in wanted}
     steps = {i: list(grid) for i in wanted}
-    if len(grid) == 1:  # nothing to choose
+    if folder is None and len(grid) == 1:  # nothing to choose
         return chosen | {i: _fixed(plans[i], grid[0], command) for i in wanted}
     # First the grid, equal for all; then, where the best lies at its edge, one more step for each of them at a time.
     for extra in range(1 + (EXTRA_RATES if folder is not None else 0)):

@@ -148,7 +148,7 @@ def probe(
             if exact is None:
                 return {}
             update = ask(rule, name, state, batch, key, learner.parameters)
-            estimates = update.estimates if update.of_loss is None else update.of_loss
+            estimates = update.estimates if update.diagnostics.of_loss is None else update.diagnostics.of_loss
         for one, estimate in estimates.items():
             check_estimate(one, estimate, learner.parameters[one])
         return layer_cosines(estimates, exact, learner.parameters) if estimates else {}

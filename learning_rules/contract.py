@@ -56,6 +56,9 @@ class Diagnostics:
     symmetry : float
         |S| / (|S| + |A|), Frobenius norms of the symmetric and antisymmetric parts of the Jacobian; nan where the rule takes
         none.
+    of_loss : mapping of str to Estimate, optional
+        What a rule that adds the gradient of something else to its estimates takes the gradient of the loss for: it is this that
+        is compared with the exact one. None: all of the estimates.
     """
 
     loss: float
@@ -64,6 +67,7 @@ class Diagnostics:
     unsettled: float = 0.0
     states: tuple[Array, ...] = ()
     symmetry: float = np.nan
+    of_loss: Mapping[str, Estimate] | None = None
 
 
 SETTLED = 1e-2
@@ -73,15 +77,12 @@ SETTLED = 1e-2
 class Update(NamedTuple):
     """What `update` returns: the next state, an estimated gradient of the batch-mean loss per parameter, diagnostics.
 
-    A rule with ``PROGRAMS = True`` writes by itself and returns no estimates. A rule that adds the gradient of something else
-    to that of the loss returns their sum and, as `of_loss`, what it holds the gradient of the loss for: what is compared
-    with the exact one. None: all of the estimates.
+    A rule with ``PROGRAMS = True`` writes by itself and returns no estimates.
     """
 
     state: Any
     estimates: Mapping[str, Estimate]
     diagnostics: Diagnostics
-    of_loss: Mapping[str, Estimate] | None = None
 
 
 class InitFn(Protocol):

@@ -157,7 +157,8 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
         asymmetry = jacobian_asymmetry(twin, batch.inputs[rows], states, vectors, form=settings.form)
         count_asymmetry(substrate.ledger, "host", twin, asymmetry, settings.draws * len(rows), form=settings.form)
         estimates = _pulled(found.estimates, asymmetry.gradient, settings.strength, substrate.ledger)
-    return Update(found.state, estimates, replace(found.diagnostics, symmetry=asymmetry.symmetry), of_loss=found.estimates)
+    noticed = replace(found.diagnostics, symmetry=asymmetry.symmetry, of_loss=found.estimates)
+    return Update(found.state, estimates, noticed)
 
 
 def _rows(settings: Settings, batch: int, key: Key) -> np.ndarray[Any, np.dtype[np.int64]]:
