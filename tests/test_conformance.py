@@ -34,6 +34,8 @@ SUBSTRATES = (
     "digital-feedforward",
     "crossbars-ideal",
     "crossbars-imperfect",
+    "resistive-ideal",
+    "resistive-imperfect",
     "cavity",
     "linear-cavity",
     "cubic-cavity",
@@ -76,16 +78,22 @@ RULES = (
     f"{DOUBLES / 'own_master_copy.py'}:own-master-copy",
 )
 
-WITH_ERRORS = ("hopfield-imperfect", "crossbars-imperfect", "hopfield-separate", "outer-only-array")
+WITH_ERRORS = ("hopfield-imperfect", "resistive-imperfect", "crossbars-imperfect", "hopfield-separate", "outer-only-array")
 """Substrates whose devices do not hold exactly what they are asked to."""
 
 PARTNERS = {"solver-descent": {"solver": f"{DOUBLES / 'linear_solver.py'}:linear-solver"}}
 """Substrates of the other roles of a rule with several."""
 
-RATE_FACTORS = {("delta-rule", "sigmoid"): 8.0, ("delta-rule", "crossbars-imperfect"): 6.0}
+RATE_FACTORS = {
+    ("delta-rule", "sigmoid"): 8.0,
+    ("delta-rule", "crossbars-imperfect"): 6.0,
+}
 """Where a rule's own rate does not suit a kind of output: it knows no slope, so saturating outputs learn slowly. Nor does it suit
 few small features, seen through converters."""
 
+RESISTIVE = ("resistive-ideal", "resistive-imperfect")
+RATE_FACTORS |= {(rule.rpartition(":")[2], name): 0.2 for name in RESISTIVE for rule in RULES if rule != "delta-rule"}
+"""Voltages ten times as large as activities elsewhere make gradients as much larger."""
 
 LIGHT = ("cavity", "metasurface", "diffractive")
 """Physics on which the delta rule learns in the ordinary tests."""
@@ -359,6 +367,8 @@ def test_every_legal_pair_learns(rule: str, substrate: str, tmp_path: Path) -> N
     chosen = SETTINGS.get(short(rule), {})
     if "ReadLayers" in sample(substrate).capabilities and rule in ("backpropagation", "own-master-copy"):
         chosen = {"optimiser": "adam", "rates": 0.005}  # its own rate is for inputs that are not z-scored
+    elif rule == "delta-rule" and substrate in RESISTIVE:
+        chosen = {"hidden": (64,)}  # conductances are never negative: voltages of nodes are much alike, and more of them help
     outer_only = "outer" in substrate
     bounded = "input" in sample(substrate).ports and sample(substrate).ports["output"].high == 1.0
     factor = RATE_FACTORS.get(
