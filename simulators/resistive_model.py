@@ -338,8 +338,8 @@ def make_twin(description: ResistiveDescription, values: Mapping[str, Array]) ->
         steady state and is linearised about them, its adjoint making `ADJOINT_SWEEPS` sweeps. Either returns the outputs
         (batch, n_L) in float64, and back-propagating through them is implicit differentiation. ``field(inputs, states)`` is
         -dE/dv of each layer, ideal diodes left out, differentiable in states and parameters, and ``slopes(inputs, states)`` 0
-        where an ideal diode conducts and else 1. ``macs_per_sample`` and ``macs_backward_per_sample`` are what one solution and its
-        gradient cost a digital host.
+        where an ideal diode conducts and else 1. ``macs_per_sample`` and ``macs_backward_per_sample`` are what one solution
+        and its gradient cost a digital host.
     """
     return _twin_class(description)(values)
 
