@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from inmaterio.devices.validation import InputError, check_array, check_range
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.resistive_description import NudgingCurrents, ResistiveCircuit, SettledCircuit
-from inmaterio.simulators.resistive_junctions import descend_junctions
+from inmaterio.simulators.resistive_grounding import check_grounded
+from inmaterio.simulators.resistive_newton import descend_junctions
 
 Float = NDArray[np.float64]
 
 STEPS = 200
 """Newton steps after which a settling without a limit of its own is given up; a dozen are usual."""
+
+RELATIVE = 1e-14
+"""Imbalance of the currents into a node at which a settling without a tolerance ends, relative to the sum of their sizes."""
 
 
 def settle_shockley(
@@ -43,8 +47,8 @@ def settle_shockley(
         Newton steps at most, after which the residual tells how far it came. Without it there is a limit of 200, and a settling
         that meets it is refused.
     tolerance : float, optional
-        Largest imbalance of the currents into a node, divided by the node's conductance, in volts. 1e-13 of the largest voltage
-        that a node is driven to when it is not given.
+        Largest imbalance of the currents into a node, divided by the node's conductance, in volts. When it is not given, each
+        node's currents balance to `RELATIVE` of the sum of their sizes.
     junction_siemens : float
         Conductance beside every diode, in siemens: the gmin of circuit simulators.
     held_currents : tuple of ndarray, each (batch, n_k), optional
@@ -58,8 +62,9 @@ def settle_shockley(
     Raises
     ------
     InputError
-        When shapes do not fit, the nudge would make an output run away, or the currents do not balance.
+        When shapes do not fit, a node floats, the nudge would make an output run away, or the currents do not balance.
     """
+    check_grounded(circuit)
     check_range("junction_siemens", junction_siemens, low=0.0, high=1.0, unit="S")
     check_range("saturation", circuit.saturation, low=0.0, low_open=True, unit="A")
     check_range("slope_volts", circuit.slope_volts, low=0.0, low_open=True, unit="V")
@@ -76,7 +81,8 @@ def settle_shockley(
     ]
     volts = [np.zeros(shape) for shape in shapes]
     for k, begin in enumerate(start or ()):
-        volts[k][:] = check_array(f"start of layer {k + 1}", begin, shape=shapes[k], unit="V")
+        # the square of a voltage is a number too
+        volts[k][:] = check_array(f"start of layer {k + 1}", begin, shape=shapes[k], low=-1e100, high=1e100, unit="V")
     for k, held in enumerate(held_currents or ()):
         drives[k] += np.asarray(check_array(f"held current of layer {k + 1}", held, shape=shapes[k], unit="A"), dtype=np.float64)
     if nudge is not None:
@@ -84,16 +90,21 @@ def settle_shockley(
         target = np.asarray(check_array("target of the nudge", nudge.volts, shape=shapes[-1], unit="V"), dtype=np.float64)
         siemens[-1] = siemens[-1] + nudge.siemens
         drives[-1] += nudge.siemens * target
-    driven = max(float(np.abs(drive / total).max()) for drive, total in zip(drives, siemens, strict=True))
-    level = 1e-13 * driven if tolerance is None else float(tolerance)
-    check_range("tolerance", level, low=0.0, unit="V")
-    residual = np.zeros(len(sources))
-    done = _settle_layers(circuit, siemens, drives, volts, limit, level, residual)
-    unsettled = ~(residual <= level)
-    if steps is None and unsettled.any():
+    # where nothing drives the circuit it comes to rest at 0 V, and diodes set the scale
+    least, relative = (1e-18 * circuit.slope_volts, RELATIVE) if tolerance is None else (float(tolerance), 0.0)
+    check_range("tolerance", least, low=0.0, unit="V")
+    residual, level = np.zeros((2, len(sources)))
+    done = _settle_layers(circuit, siemens, drives, volts, limit, least, relative, residual, level)
+    unsettled = np.flatnonzero(~(residual <= level))
+    if steps is None and unsettled.size:
+        worst = unsettled[np.argmax(residual[unsettled])]
+        # of voltages that ran away, even what is allowed is large
+        driven = max(float(np.abs(drive[worst] / total).max()) for drive, total in zip(drives, siemens, strict=True))
+        allowed = min(float(level[worst]), RELATIVE * driven) if tolerance is None else level[worst]
+        cure = "larger tolerance" if nudge is None or nudge.siemens >= 0.0 else "weaker negative nudge"
         raise InputError(
-            f"the currents of {unsettled.sum()} of {len(sources)} samples do not balance after {limit} Newton steps: residual "
-            f"{residual.max():.2g} V, expected at most {level:.2g} V; a weaker nudge or a larger tolerance settles"
+            f"the currents of {unsettled.size} of {len(sources)} samples do not balance after {limit} Newton steps: residual "
+            f"{residual[worst]:.2g} V, expected at most {allowed:.2g} V; a {cure} settles"
         )
     return SettledCircuit(tuple(volts), residual, done)
 
@@ -127,7 +138,9 @@ def _settle_layers(
     volts: Sequence[Float],
     steps: int,
     tolerance: float,
+    relative: float,
     residual: Float,
+    level: Float,
 ) -> int:
     """Lay the layers out as the two classes of `descend_junctions`, settle, and put the voltages back."""
     layers = len(volts)
@@ -159,7 +172,9 @@ def _settle_layers(
         state,
         steps,
         tolerance,
+        relative,
         residual,
+        level,
     )
     for part, where, found in zip(classes, starts, state, strict=True):
         for a, k in enumerate(part):

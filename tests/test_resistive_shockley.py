@@ -1,15 +1,15 @@
 """Real diodes: the safeguarded Newton method against Kirchhoff, another solver, and its own limits."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq, root
-from scipy.special import lambertw
 
 from inmaterio.devices.validation import InputError
 from inmaterio.simulators.resistive_description import NudgingCurrents, ResistiveCircuit
-from inmaterio.simulators.resistive_junctions import wright_omega
-from inmaterio.simulators.resistive_nodes import assemble_nodes, node_weights
 from inmaterio.simulators.resistive_shockley import settle_shockley
+from tests.naive_junctions import JunctionNetwork
 from tests.naive_resistive import branch_currents
 from tests.resistive_circuits import DEEP, TRANSFORMERS, network, some_batch
 
@@ -17,7 +17,7 @@ THERMAL = 0.02585
 """Volts, about k T / q of a room."""
 
 
-def circuit_of(slope_volts: float = THERMAL, saturation: float = 1e-9, seed: int = 0, **options: object) -> ResistiveCircuit:
+def circuit_of(slope_volts: float = THERMAL, saturation: float = 1e-9, seed: int = 0, **options: Any) -> ResistiveCircuit:
     chip = network(
         seed=seed, diode="shockley", saturation=saturation, temperature=300.0, emission=slope_volts / 0.025852, **options
     )
@@ -31,17 +31,9 @@ def diode_currents(circuit: ResistiveCircuit, volts: tuple[np.ndarray, ...], sam
     ]
 
 
-@pytest.mark.parametrize("c", [-50.0, -3.0, -1.0, 0.0, 0.5, 1.0, 5.0, 100.0, 1e4])
-def test_wright_omega(c: float) -> None:
-    if c < 700:
-        assert wright_omega(c) == pytest.approx(float(np.real(lambertw(np.exp(c)))), rel=2e-15, abs=0)
-    omega = wright_omega(c)
-    assert omega + np.log(omega) == pytest.approx(c, rel=1e-14, abs=1e-14)
-
-
 @pytest.mark.parametrize("options", [{}, DEEP, TRANSFORMERS], ids=["none", "vcvs-cccs", "transformer"])
 @pytest.mark.parametrize("slope_volts", [1e-3, THERMAL, 0.1])
-def test_currents_balance(options: dict[str, object], slope_volts: float) -> None:
+def test_currents_balance(options: dict[str, Any], slope_volts: float) -> None:
     circuit = circuit_of(slope_volts, **options)
     settled = settle_shockley(circuit)
     for sample in range(len(circuit.sources)):
@@ -52,17 +44,19 @@ def test_currents_balance(options: dict[str, object], slope_volts: float) -> Non
     assert conducting > 5 * circuit.saturation  # real exponentials are at work
 
 
-def test_an_independent_root_finder_agrees() -> None:
-    circuit = circuit_of(0.1)
-    settled = settle_shockley(circuit)
+@pytest.mark.parametrize("slope_volts", [THERMAL, 0.1])
+@pytest.mark.parametrize("siemens", [0.0, 5e-6, -2e-6])
+def test_an_independent_root_finder_agrees(slope_volts: float, siemens: float) -> None:
+    circuit = circuit_of(slope_volts)
+    nudge = NudgingCurrents(siemens, np.full((4, 3), 0.3)) if siemens else None
+    settled = settle_shockley(circuit, nudge)
+    rng = np.random.default_rng(0)
     for sample in range(2):
-        nodes = assemble_nodes(circuit, None, sample)
-
-        def imbalance(volts: np.ndarray, nodes=nodes) -> np.ndarray:
-            return (nodes.drive - nodes.load @ volts + nodes.diode_currents(volts)) * 1e6
-
+        nodes = JunctionNetwork(circuit, sample, nudge)
         here = np.concatenate([layer[sample] for layer in settled.volts])
-        found = root(imbalance, np.zeros_like(here), method="hybr", tol=1e-14)
+        # from two slopes away: that finder knows no safeguard
+        away = here + 2 * slope_volts * rng.uniform(-1.0, 1.0, here.size)
+        found = root(lambda volts, nodes=nodes: nodes.missing(volts) * 1e6, away, method="hybr", tol=1e-14)
         np.testing.assert_allclose(here, found.x, rtol=0, atol=1e-10)
 
 
@@ -102,33 +96,49 @@ def test_no_start_and_no_diode_overflows(begin: float, slope_volts: float) -> No
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)
 
 
-def co_content(circuit: ResistiveCircuit, volts: np.ndarray, sample: int) -> float:
-    nodes, weight = assemble_nodes(circuit, None, sample), node_weights(circuit)
-    hessian = weight[:, None] * nodes.load
-    forward = -nodes.signs * volts / circuit.slope_volts
-    stored = circuit.slope_volts * circuit.saturation * (np.exp(forward) - 1.0 - forward) * np.abs(nodes.signs)
-    return float(0.5 * volts @ hessian @ volts - (weight * nodes.drive) @ volts + weight @ stored)
-
-
-def test_every_step_descends_and_the_last_ones_square_the_residual() -> None:
-    circuit = circuit_of(THERMAL)
-    contents, residuals = [], []
-    for steps in range(1, 30):
-        settled = settle_shockley(circuit, steps=steps)
-        contents.append([co_content(circuit, np.concatenate([layer[s] for layer in settled.volts]), s) for s in range(4)])
-        residuals.append(settled.residual)
+@pytest.mark.parametrize("options", [{}, DEEP, TRANSFORMERS], ids=["none", "vcvs-cccs", "transformer"])
+def test_every_step_descends_a_convex_function(options: dict[str, Any]) -> None:
+    circuit = circuit_of(THERMAL, saturation=1e-7, **options)
+    start = tuple(np.full((4, len(current)), -0.5) for current in circuit.currents)
+    nodes = [JunctionNetwork(circuit, sample) for sample in range(4)]
+    contents = []
+    for steps in range(1, 10):
+        volts = np.concatenate(settle_shockley(circuit, steps=steps, start=start).volts, axis=1)
+        contents.append([one.content(here) for one, here in zip(nodes, volts, strict=True)])
     falls = np.diff(np.array(contents), axis=0)
-    assert np.all(falls <= 1e-15 * np.abs(contents).max())
-    history = np.array(residuals)
-    # near the end each residual is below a constant times the square of the one before
-    for sample in range(4):
-        small = [r for r in history[:, sample] if 1e-12 < r < 1e-2]
-        pairs = [(a, b) for a, b in zip(small[:-1], small[1:], strict=True) if a < 1e-3]
-        assert all(b < 0.1 * a for a, b in pairs)
-        later = history[:, sample]
-        last = int(np.argmax(later < 1e-12))
-        before = later[last - 1]
-        assert later[last] < max(1e3 * before**2, 1e-13)
+    assert np.all(falls <= 1e-14 * np.abs(contents).max())
+    assert np.all(falls[0] < -1e-6 * np.abs(contents).max())
+    # no chord lies below P, and the end is its lowest point
+    rng = np.random.default_rng(0)
+    for one, here in zip(nodes, volts, strict=True):
+        for _ in range(20):
+            first, second = (here + rng.normal(size=here.size) * 0.3 for _ in range(2))
+            middle = one.content(0.5 * (first + second))
+            assert one.content(here) < middle < 0.5 * (one.content(first) + one.content(second))
+
+
+def test_near_the_end_every_step_squares_the_residual() -> None:
+    circuit = circuit_of(THERMAL, saturation=1e-7, **TRANSFORMERS)
+    start = tuple(np.full((4, len(current)), -0.5) for current in circuit.currents)
+    history = np.array([settle_shockley(circuit, steps=steps, start=start).residual for steps in range(1, 10)])
+    seen = 0
+    for residuals in history.T:
+        pairs = [(a, b) for a, b in zip(residuals[:-1], residuals[1:], strict=True) if b > 1e-12 and a < 2e-3]
+        constants = [b / a**2 for a, b in pairs]
+        if len(constants) > 1:
+            seen += 1
+            assert max(constants) < 2.0 * min(constants)
+    assert seen >= 2
+
+
+def test_held_currents_and_conductances_beside_the_diodes() -> None:
+    circuit = circuit_of(THERMAL)
+    held = tuple(np.full((4, len(current)), 1e-7 * (k + 1)) for k, current in enumerate(circuit.currents))
+    found = settle_shockley(circuit, held_currents=held, junction_siemens=1e-6)
+    nodes = JunctionNetwork(circuit, 3, junction_siemens=1e-6)
+    here = np.concatenate([layer[3] for layer in found.volts])
+    left = nodes.missing(here) + np.concatenate([layer[3] for layer in held])
+    assert np.abs(left).max() < 1e-12 * np.abs(nodes.drive).max()
 
 
 def test_what_does_not_balance_is_refused_with_its_residual() -> None:
@@ -159,6 +169,10 @@ def test_a_nudge_that_leaves_no_conductance_is_refused() -> None:
         ({"junction_siemens": -1.0}, "junction_siemens is -1 S"),
         ({"steps": 0}, "steps is 0 Newton steps"),
         ({"start": (np.zeros((1, 8)),)}, "start of layer 1"),
+        ({"start": (np.full((4, 8), -1e200),)}, r"start of layer 1 is -1e\+200 V at \(0, 0\); expected at least -1e\+100 V"),
+        ({"tolerance": -1.0}, "tolerance is -1 V"),
+        ({"nudge": NudgingCurrents(1e-6, np.zeros((4, 2)))}, "target of the nudge"),
+        ({"held_currents": (np.zeros((4, 7)),)}, "held current of layer 1"),
     ],
 )
 def test_bad_arguments(options: dict[str, object], message: str) -> None:
