@@ -95,8 +95,8 @@ homeostasis: setup
 
 dual-propagation: setup
 	$(BIN)/inmaterio compare --data mnist1d --hidden 128 --hidden 128 --epochs 30 --batch-size 32 --loss cross_entropy \
-	    --momentum 0.9 --rate 0.05 --seeds 5 --substrate digital-feedforward --rule dual-propagation \
-	    --rule "dual-propagation?alpha=0" --rule "dual-propagation?alpha=1&beta=0.1" --out runs/dual-propagation
+	    --momentum 0.9 --rate 0.1 --seeds 5 --substrate digital-feedforward --rule "dual-propagation?beta=0.01" \
+	    --rule "dual-propagation?alpha=0&beta=0.01" --rule "dual-propagation?alpha=1&beta=0.01" --out runs/dual-propagation
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)

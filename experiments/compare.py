@@ -154,7 +154,7 @@ def compare(
         better rate may lie beyond those tried), trained_by, test_rows, wilson (95 % interval of the error on those rows),
         inference_variants_J (digital rows: fp32 and int8, in the batch of the run and one row at a time), residual_max,
         unsettled_fraction and symmetry of the last epoch, energy_partial (an event has no price), energy_inference_J,
-        chance_error, difference_bp_feedforward, difference_readout_only.
+        chance_error, difference_bp_feedforward, difference_readout_only, difference_first_rule.
 
     Raises
     ------

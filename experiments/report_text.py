@@ -177,7 +177,11 @@ def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, s
         error = [spread_text(row.test_error_mean, row.test_error_std, len(entry.runs), row.metric) + "."]
         if rows_range := range_text(entry.wilson, row.metric):
             error.append(f"The {entry.test_rows} test rows alone leave {rows_range} (95 %).")
-        for other in (base, readout):
+        rules = (
+            one for one in entries if not one.row.control and one.row.substrate == row.substrate and one.row.data == row.data
+        )
+        first = next(rules, None)
+        for other in (base, readout, None if first is entry else first):
             held = None if other is None else versus(entry, other)
             if other is not None and held is not None and held.error is not None:
                 error.append(_difference_sentence(held, held.error, row.metric, other.label))

@@ -164,16 +164,17 @@ def mean_cosines(datasets: Sequence[Any], *, last: bool = False) -> dict[str, fl
 def add_differences(rows: Sequence[Row], places: Sequence[Sequence[tuple[int, int]]]) -> None:
     """Add to each row its paired differences, with a 95 % interval, against the controls it is read beside.
 
-    These are ``bp-feedforward``, ``readout-only``, and the same rule without physics and with linear physics.
+    These are ``bp-feedforward``, ``readout-only``, the first rule that was named, and the same rule without physics and with
+    linear physics.
 
     Parameters
     ----------
     rows : sequence of dict
         Changed: keys ``difference_bp_feedforward`` and ``difference_readout_only`` (of the same substrate), None for the
-        control itself; ``difference_without_physics`` and ``difference_with_linear_physics`` (of the same rule and substrate),
-        None where there is no such row. Negative: this row errs less. With mean, low, high, pairs, pair (what a pair is:
-        ``"split"`` where several splits are in common, else ``"seed"``), decides, standing and margin (see
-        `Interval.standing`).
+        control itself; ``difference_first_rule`` of the same substrate; ``difference_without_physics`` and
+        ``difference_with_linear_physics`` (of the same rule and substrate), None where there is no such row.
+        Negative: this row errs less. With mean, low, high, pairs, pair (what a pair is: ``"split"`` where several splits are in
+        common, else ``"seed"``), decides, standing and margin (see `Interval.standing`).
     places : sequence of sequence of (int, int)
         Split seed and seed of each run of each row: see `pair_up`.
     """
@@ -182,6 +183,8 @@ def add_differences(rows: Sequence[Row], places: Sequence[Sequence[tuple[int, in
         # Where rows of test data are counted, no difference is known better than to one of them.
         resolution = 1.0 / row["test_rows"] if row.get("test_rows") and row.get("metric", "error") == "error" else 0.0
         beside = {control: control for control in (BP_FEEDFORWARD, READOUT_ONLY)}
+        first = next((one["rule"] for one in rows if one["substrate"] == row["substrate"] and not one.get("control")), "")
+        beside["first rule"] = first
         beside |= {words: f"{row['rule']} {words}" for words in ABLATIONS}
         for control, name in beside.items():
             other = next(

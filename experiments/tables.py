@@ -22,7 +22,7 @@ NO_FIGURE = "no figure"
 NAME_WIDTH = 16
 """Characters of a name on one line of a narrow terminal: ``equilibrium-`` and ``differentiation)`` fit."""
 
-DIFFERENCES = ("difference_bp_feedforward", "difference_readout_only")
+DIFFERENCES = ("difference_bp_feedforward", "difference_readout_only", "difference_first_rule")
 
 
 def comparison_table(
@@ -65,6 +65,7 @@ def comparison_table(
     held = [(row, row.get("symmetry")) for row in rows]
     if symmetric := [f"{row['rule']} on {row['substrate']} {value:.3f}" for row, value in held if value is not None]:
         notes.append(f"Symmetry |S| / (|S| + |A|) of the Jacobian, last epoch: {'; '.join(symmetric)}.")
+    notes += _first_rule_notes(rows)
     if any(row["energy_partial"] for row in rows):
         notes.append("* partial: some events have no price.")
     if edge := _edges(everything):
@@ -89,6 +90,20 @@ def _edges(rows: Sequence[Mapping[str, Any]]) -> str:
 
     places = (f"{', '.join(named(*one) for one in rules.items())} on {substrate}" for substrate, rules in found.items())
     return "; ".join(places)
+
+
+def _first_rule_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Paired differences to the first rule, in points, a sentence per substrate with several rules."""
+    notes = []
+    for substrate in dict.fromkeys(row["substrate"] for row in rows):
+        own = [row for row in rows if row["substrate"] == substrate and not row["control"] and row["metric"] == "error"]
+        told = [(row["rule"], found) for row in own[1:] if (found := row.get("difference_first_rule"))]
+        if told:
+            each = "; ".join(
+                f"{rule} {100 * one['mean']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]" for rule, one in told
+            )
+            notes.append(f"Against {own[0]['rule']} on {substrate}, points of error, paired, 95 %: {each}.")
+    return notes
 
 
 def _data_notes(row: Mapping[str, Any]) -> str:
