@@ -602,17 +602,20 @@ OPTIONS = ResistiveDescription
 """What the options of `build` are, and of what types."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "resistive-ideal": {},
+    "resistive-ideal": {"g_min": 25e-9},
     "resistive-imperfect": {
+        "g_min": 25e-9,
         "input_bits": 8,
         "state_bits": 12,
         "levels": 256,
         "device_spread": 0.05,
         "programming_noise": 0.01,
-        "read_noise": 0.0002,
+        "read_noise": 0.0001,
     },
 }
-"""Substrates of this file by name. The imperfect one's figures are assumed, of the order reported for analog memory."""
+"""Substrates of this file by name. The imperfect one's figures are assumed, of the order reported for analog memory. So is the
+ratio of a thousand between the largest and the smallest conductance, without which training may cut a node off from all
+others."""
 
 
 def build(widths: Sequence[int], *, chip: Key, **options: Any) -> ResistiveNetwork:
