@@ -147,3 +147,16 @@ def convert(
         # Names the first place; an infinity is no error, so it is hidden from the check.
         check_array("signal to convert", np.where(np.isnan(signal), signal, 0.0), unit=converter.unit)
     return out.reshape(signal.shape)
+
+
+def signed_converter(limit: float, bits: int | None, noise: float) -> Converter:
+    """A converter of [-limit, limit] with a level at exactly zero: two's complement, one level more below than above.
+
+    Without bits it clips nothing: an ideal converter has no end.
+    """
+    if bits is None:
+        return Converter(noise=noise)
+    if bits < 2:
+        return Converter(bits=bits, low=-limit, high=limit, noise=noise)
+    above = 2 ** (int(bits) - 1) - 1
+    return Converter(bits=bits, low=-limit * (above + 1) / above, high=limit, noise=noise)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from inmaterio.devices.conductance import ConductancePair
-from inmaterio.devices.converters import Converter
+from inmaterio.devices.converters import Converter, signed_converter
 from inmaterio.devices.validation import check_name, check_range
 from inmaterio.simulators.perceptron import FEEDBACKS, RESPONSES, Response, check_widths
 
@@ -128,16 +128,3 @@ class ClockedLayersDescription:
         if response.low == 0.0:
             return Converter(noise=noise) if bits is None else Converter(bits=bits, low=0.0, high=high, noise=noise)
         return signed_converter(high, bits, noise)
-
-
-def signed_converter(limit: float, bits: int | None, noise: float) -> Converter:
-    """A converter of [-limit, limit] with a level at exactly zero: two's complement, one level more below than above.
-
-    Without bits it clips nothing: an ideal converter has no end.
-    """
-    if bits is None:
-        return Converter(noise=noise)
-    if bits < 2:
-        return Converter(bits=bits, low=-limit, high=limit, noise=noise)
-    above = 2 ** (int(bits) - 1) - 1
-    return Converter(bits=bits, low=-limit * (above + 1) / above, high=limit, noise=noise)

@@ -253,5 +253,9 @@ def loss_values(outputs: Array, targets: Array, loss: str) -> Float:
 
 def split_layers(flat: Array, batch: int, widths: NDArray[np.int64]) -> tuple[Array, ...]:
     """Views (batch, n_k) of a flat buffer of layer blocks."""
-    edges = np.concatenate([[0], np.cumsum(widths) * batch])
-    return tuple(flat[edges[k] : edges[k + 1]].reshape(batch, int(widths[k])) for k in range(len(widths)))
+    views, first = [], 0
+    for width in widths.tolist():
+        last = first + batch * width
+        views.append(flat[first:last].reshape(batch, width))
+        first = last
+    return tuple(views)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from inmaterio.devices.converters import Converter, convert
+from inmaterio.devices.converters import Converter, convert, signed_converter
 from inmaterio.devices.randomness import Key, normals
 from inmaterio.simulators.activations import Activation
 from inmaterio.simulators.capabilities import Array, Samples
@@ -11,7 +11,8 @@ from inmaterio.simulators.hopfield_description import HopfieldDescription
 
 def input_converter(description: HopfieldDescription) -> Converter:
     """DAC of the inputs and of the target of a nudge."""
-    return _signed_converter(1.0, description.input_bits, description.input_noise)
+    bits, noise = description.input_bits, description.input_noise
+    return Converter(low=-1.0, high=1.0, noise=noise) if bits is None else signed_converter(1.0, bits, noise)
 
 
 def state_converter(description: HopfieldDescription, activation: Activation) -> Converter:
@@ -20,8 +21,9 @@ def state_converter(description: HopfieldDescription, activation: Activation) ->
     if activation.low == 0.0:
         return Converter(bits=bits, low=0.0, high=activation.high, noise=noise, unit="1")
     if np.isfinite(activation.high):
-        return _signed_converter(activation.high, bits, noise)
-    return Converter(noise=noise, unit="1") if bits is None else _signed_converter(description.state_range, bits, noise)
+        limit = activation.high
+        return Converter(low=-limit, high=limit, noise=noise) if bits is None else signed_converter(limit, bits, noise)
+    return signed_converter(description.state_range, bits, noise)
 
 
 def measure(converter: Converter, layer: Array, samples: Samples, key: Key | None) -> Array:
@@ -37,11 +39,3 @@ def measure(converter: Converter, layer: Array, samples: Samples, key: Key | Non
         width = layer.shape[1]
         read += converter.noise * (normals(key, samples, width) + 1j * normals(key.at("imaginary"), samples, width))
     return read
-
-
-def _signed_converter(limit: float, bits: int | None, noise: float) -> Converter:
-    """A converter of [-limit, limit] with a level at exactly zero: two's complement, one level more below than above."""
-    if bits is None or bits < 2:
-        return Converter(bits=bits, low=-limit, high=limit, noise=noise, unit="1")
-    above = 2 ** (int(bits) - 1) - 1
-    return Converter(bits=bits, low=-limit * (above + 1) / above, high=limit, noise=noise, unit="1")

@@ -1,4 +1,4 @@
-"""Exact block coordinate descent of a layered resistive network with ideal diodes, and the heat of its resistors.
+"""Exact block coordinate descent of a layered resistive network with ideal diodes.
 
 In units of a conductance g_0 and a voltage v_0, node i of layer k has the lowest co-content, its neighbours held, at
 
@@ -12,7 +12,6 @@ All layers of a batch lie one behind the other in flat buffers, each block C-con
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from inmaterio.devices.compilation import kernel
 from inmaterio.simulators.capabilities import Array
-from inmaterio.simulators.resistive_description import ResistiveDescription
+from inmaterio.simulators.resistive_flat import FlatCircuit
 
 
 @kernel
@@ -245,130 +244,6 @@ def descend(
         if tolerance >= 0.0 and residual.max() <= tolerance:
             break
     return done
-
-
-@kernel
-def add_heat(
-    state: Array,
-    input_currents: Array,
-    input_heat: float,
-    couplings: Array,
-    row_sums: Array,
-    column_sums: Array,
-    widths: NDArray[np.int64],
-    gains: Array,
-    batch: int,
-    scratch: Array,
-    power: NDArray[np.float64],
-) -> None:
-    """power[k] = sum over samples and resistors of layer k of g (v_i - A_k v_j)^2.
-
-    Parameters
-    ----------
-    state : ndarray, shape (batch * sum(widths),)
-    input_currents : ndarray, shape (batch * n_1,)
-        sum_j g_1[i, j] v_0[j].
-    input_heat : float
-        Sum over samples and sources of sum_i g_1[i, j] v_0[j]^2.
-    couplings : ndarray, flat
-        As in `descend`.
-    row_sums : ndarray, shape (sum(widths),)
-        sum_j g_k[i, j] of every node.
-    column_sums : ndarray, shape (sum(widths[:-1]),)
-        sum_m g_{k+1}[m, i] of every node but the outputs.
-    widths, gains : ndarray, shape (L,)
-    batch : int
-    scratch : ndarray, shape (2 * batch * max(widths),)
-    power : ndarray of float64, shape (L,)
-        Out.
-    """
-    layers = widths.size
-    state_start = 0
-    node = 0
-    weight_start = 0
-    for k in range(layers):
-        width = widths[k]
-        size = batch * width
-        voltages = state[state_start : state_start + size].reshape(batch, width)
-        met = input_currents[:size].reshape(batch, width)
-        total = input_heat
-        if k > 0:
-            below_width = widths[k - 1]
-            below = state[state_start - batch * below_width : state_start].reshape(batch, below_width)
-            coupling = couplings[weight_start - width * below_width : weight_start].reshape(width, below_width)
-            met = scratch[:size].reshape(batch, width)
-            np.dot(below, coupling.T, met)
-            total = 0.0
-            for b in range(batch):
-                for j in range(below_width):
-                    value = np.float64(gains[k] * below[b, j])
-                    total += column_sums[node - below_width + j] * value * value
-        for b in range(batch):
-            for i in range(width):
-                value = np.float64(voltages[b, i])
-                total += value * (row_sums[node + i] * value - 2.0 * gains[k] * met[b, i])
-        power[k] = total
-        state_start += size
-        node += width
-        if k < layers - 1:
-            weight_start += widths[k + 1] * width
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FlatCircuit:
-    """Conductances and diodes laid out for the kernels, in units of g_0; see `descend` and `add_heat`.
-
-    Attributes
-    ----------
-    couplings, totals, row_sums, column_sums, lower, upper, gains, returns : ndarray
-        In the precision of the simulation.
-    source_sums : ndarray, shape (sources,)
-        sum_i g_1[i, j] of every source.
-    widths : ndarray of int64, shape (L,)
-    sources : int
-    least_output : float
-        Smallest conductance sum of an output node, in units of g_0.
-    """
-
-    couplings: Array
-    totals: Array
-    row_sums: Array
-    source_sums: Array
-    column_sums: Array
-    lower: Array
-    upper: Array
-    gains: Array
-    returns: Array
-    widths: NDArray[np.int64]
-    sources: int
-    least_output: float
-
-
-def flatten(description: ResistiveDescription, weights: Sequence[Array]) -> FlatCircuit:
-    """Lay out the weights of all layers, each (n_k, n_{k-1}), in their precision."""
-    dtype = weights[0].dtype
-    gains, returns = description.layer_gains(), description.layer_returns()
-    # by BLAS in the precision of the weights: several times faster than summing in a wider one
-    rows = [(weight @ np.ones(weight.shape[1], dtype)).astype(np.float64) for weight in weights]
-    columns = [(np.ones(len(weight), dtype) @ weight).astype(np.float64) for weight in weights]
-    totals = [row.copy() for row in rows]
-    for k in range(1, len(weights)):
-        totals[k - 1] += gains[k] * returns[k] * columns[k]
-    signs = np.concatenate(description.layer_diodes())
-    return FlatCircuit(
-        couplings=np.concatenate([np.zeros(0, dtype), *(weight.ravel() for weight in weights[1:])]),
-        totals=np.concatenate(totals).astype(dtype),
-        row_sums=np.concatenate(rows).astype(dtype),
-        source_sums=columns[0].astype(dtype),
-        column_sums=np.concatenate([np.zeros(0), *columns[1:]]).astype(dtype),
-        lower=np.where(signs > 0, 0.0, -np.inf).astype(dtype),
-        upper=np.where(signs < 0, 0.0, np.inf).astype(dtype),
-        gains=gains.astype(dtype),
-        returns=returns.astype(dtype),
-        widths=np.array([len(weight) for weight in weights], dtype=np.int64),
-        sources=weights[0].shape[1],
-        least_output=float(rows[-1].min()),
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,50 +18,28 @@ Sources: Kendall, Pantone, Manickavasagam, Bengio and Scellier, arXiv:2006.01981
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from inmaterio.devices.converters import Converter, convert
-from inmaterio.devices.randomness import Key, normals
-from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.devices.converters import convert, signed_converter
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.validation import InputError, check_name
+from inmaterio.simulators import resistive_products
 from inmaterio.simulators.capabilities import Array, Nudge, Outer, Port, Request, Samples, Settled, Start
+from inmaterio.simulators.fixed_point import split_layers
 from inmaterio.simulators.resistive_arrays import ResistorArrays
-from inmaterio.simulators.resistive_description import NudgingCurrents, ResistiveDescription, check_connected
-from inmaterio.simulators.resistive_kernels import FlatCircuit, HeldNoise, add_heat, flatten, settle_flat
-from inmaterio.simulators.resistive_model import ResistiveModel, ResistiveOracle, check_loss, make_twin
-from inmaterio.simulators.resistive_shockley import settle_shockley
+from inmaterio.simulators.resistive_description import ResistiveDescription, check_connected
+from inmaterio.simulators.resistive_drive import Driven, SourceDrive
+from inmaterio.simulators.resistive_flat import FlatCircuit, flatten
+from inmaterio.simulators.resistive_grounding import check_grounded
+from inmaterio.simulators.resistive_heat import diode_watts, resistor_heat
+from inmaterio.simulators.resistive_kernels import settle_flat
+from inmaterio.simulators.resistive_model import ResistiveModel, ResistiveOracle
+from inmaterio.simulators.resistive_settling import check_settled, flat_start, most_sweeps, prepare_nudge, settle_real_diodes
+from inmaterio.simulators.resistive_twin import make_twin
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
-
-RUNAWAY = 1e6
-"""Factor between the largest voltage of a nudged network and those it began with beyond which it is running away."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Driven:
-    """What the last inputs drive: the same samples come again in every phase.
-
-    Attributes
-    ----------
-    inputs : ndarray, shape (batch, n_0)
-        As given.
-    sources : ndarray, shape (batch, 2 n_0)
-        As converted, in units of activity.
-    currents : ndarray, shape (batch, n_1)
-        sum_j g_1[i, j] v_0[j].
-    drive : ndarray, flat
-        Currents of every layer that do not change while the network settles.
-    heat : float
-        Sum over samples and sources of sum_i g_1[i, j] v_0[j]^2.
-    """
-
-    inputs: Array
-    sources: Array
-    currents: Array
-    drive: Array
-    heat: float
 
 
 @final
@@ -85,16 +63,10 @@ class ResistiveNetwork(AbstractSubstrate):
         super().__init__(self._arrays.parameters, ports)
         self._dtype = np.dtype(description.dtype)
         self._widths = np.array(widths[1:], dtype=np.int64)
-        self._total = int(self._widths.sum())
-        edges = [0, *np.cumsum(self._widths).tolist()]
-        self._spans = list(zip(edges[:-1], edges[1:], strict=True))
-        self._scales = description.energy_scales().tolist()
-        self._gains = description.layer_gains().tolist()
-        self._ratio = description.input_volts / description.volts_per_output
-        self._input_dac = _signed_converter(1.0, description.input_bits, description.input_noise)
-        self._state_adc = _signed_converter(description.state_range, description.state_bits, description.state_noise)
-        if description.state_bits is None:
-            self._state_adc = Converter(noise=description.state_noise, unit="1")
+        self._total, self._widest = sum(widths[1:]), max(widths[1:])
+        self._input_dac = signed_converter(1.0, description.input_bits, description.input_noise)
+        self._state_adc = signed_converter(description.state_range, description.state_bits, description.state_noise)
+        self._source_drive = SourceDrive(description, self._arrays, self._input_dac)
         self._amplifiers = int(self._widths[:-1].sum()) if description.gain != 1.0 else 0
         self._state = np.zeros(0, dtype=self._dtype)
         self._held = np.zeros(0, dtype=self._dtype)
@@ -102,8 +74,8 @@ class ResistiveNetwork(AbstractSubstrate):
         self._power = np.zeros(len(self._widths))
         self._flat: FlatCircuit | None = None
         self._bias_watts: Mapping[str, float] = {}
-        self._driven: _Driven | None = None
-        self._contrast_right: tuple[Array, Array] | None = None
+        # inputs, and the factor of the first layer's contrast that they are
+        self._source_factor: tuple[Array, Array] | None = None
 
     # What it is ------------------------------------------------------------------------------------------------------
 
@@ -166,54 +138,48 @@ class ResistiveNetwork(AbstractSubstrate):
             when a negative nudge takes more conductance away than an output node has, or the network runs away under it, when a
             node is joined to nothing, and when a tolerance was asked for and not reached.
         """
-        driven = self._driven
-        known = driven is not None and np.array_equal(inputs, driven.inputs) and len(samples) == len(inputs)
+        known = self._source_drive.knows(inputs, samples)
         if not known:
             inputs = check_batch(inputs, samples, self._ports["input"])
         samples = np.ascontiguousarray(samples, dtype=np.int64)
-        batch = len(inputs)
-        if steps is None and tolerance is None:
-            raise InputError("settle needs steps or a tolerance; neither was given")
-        limit = int(check_range("steps", 10_000 if steps is None else steps, low=1, unit="sweeps"))
-        if tolerance is not None:
-            check_range("tolerance", tolerance, low=0.0, unit="units of activity")
+        batch, description = len(inputs), self.description
+        limit = most_sweeps(steps, tolerance)
         check_name("read", read, ("all", "outputs"))
         circuit = self._circuit()
-        beta, target = self._nudge(nudge, batch, circuit)
+        pull = prepare_nudge(nudge, description, batch, circuit.least_output)
         state = self._start(start, batch)
-        if driven is None or not known:
-            driven = self._drive(inputs, samples, key, circuit)
-        began = max(1.0, float(np.abs(state).max()), self._ratio) if beta < 0.0 else 0.0
-        if self._scratch.size != 2 * batch * int(self._widths.max()):
-            self._scratch = np.empty(2 * batch * int(self._widths.max()), dtype=self._dtype)
-        if self.description.diode == "shockley":
-            done, residual, trajectory = self._settle_shockley(state, driven, beta, target, limit, tolerance, record)
+        driven = self._source_drive.drive(inputs, samples, key, known)
+        began = self._largest_begun(state) if pull.beta < 0.0 else np.inf
+        if description.diode == "shockley":
+            done, residual, trajectory = settle_real_diodes(
+                description, self._arrays, state, driven.sources, pull, steps=limit, tolerance=tolerance, record=record
+            )
         else:
-            drive, noise = self._noisy(driven, samples, key)
+            drive, noise = self._source_drive.read_noise(driven, samples, key)
             done, residual, trajectory = settle_flat(
                 circuit,
                 state,
                 drive,
-                beta=beta,
-                target=target,
+                beta=pull.beta,
+                target=pull.target,
                 steps=limit,
                 tolerance=tolerance,
-                scratch=self._scratch,
+                scratch=self._scratch_for(batch),
                 record=record,
                 noise=noise,
             )
-        self._check_settled(state, residual, nudge, done, tolerance, began)
+        check_settled(description, state, residual, pull, done, tolerance, began)
         self._state = state
         hold = nudge is None and read == "all"
         if hold:
             self._held = state.copy()
-        self._charge_settling(circuit, driven, state, done, batch, nudge is not None, read, record, hold)
-        layers = self._split(state, batch)
+        layers = split_layers(state, batch, self._widths)
+        self._charge_settling(circuit, driven, state, done, nudge is not None, read, done if record else 1, hold)
         first = len(layers) - 1 if read == "outputs" else 0
         measured = tuple(self._measure(layers[k], k, samples, key) for k in range(first, len(layers)))
         trajectories: tuple[Array, ...] = ()
         if record:
-            by_step = [self._split(row, batch) for row in trajectory[:done]]
+            by_step = [split_layers(row, batch, self._widths) for row in trajectory[:done]]
             trajectories = tuple(
                 np.stack([self._measure(row[k], k, samples, key.at("record", t)) for t, row in enumerate(by_step)])
                 for k in range(len(layers))
@@ -229,63 +195,20 @@ class ResistiveNetwork(AbstractSubstrate):
         return self.settle(inputs, samples=samples, key=key, steps=self.description.settle_steps).states
 
     def local_contrast(self, inputs: Array, states: tuple[Array, ...]) -> Mapping[str, Outer | Array]:
-        """Batch mean of dE/dtheta: c_k/2 (v_k[i] - A_k v_{k-1}[j])^2 for weight_k, -c_k v_k for the current of bias_k.
+        """Batch mean of dE/dtheta at measured states, in units of activity: see `resistive_products.local_contrast`.
 
-        The square is written out as an outer product of batch + 2 rows, (v_k, -A v_{k-1}), (1/2 sum_b v_k^2, 1) and
-        (1, 1/2 sum_b (A v_{k-1})^2). The right-hand factors of the first layer are the same object for the same inputs.
-
-        Parameters
-        ----------
-        inputs : ndarray, shape (batch, n_0)
-        states : tuple of ndarray, each (batch, n_k)
-            As measured, in units of activity.
+        The right-hand factors of the first layer are the same read-only array for the same inputs.
         """
-        self._check_states(states)
-        contrast: dict[str, Outer | Array] = {}
-        right = self._input_factor(inputs)
-        for k, state in enumerate(states):
-            batch, width = state.shape
-            scale = self._scales[k]
-            if k > 0:
-                right = _right_factor(states[k - 1], self._gains[k])
-            left = np.empty((batch + 2, width), dtype=state.dtype)
-            left[:batch] = state
-            np.einsum("bi,bi->i", state, state, out=left[batch])
-            left[batch] *= 0.5
-            left[batch + 1] = 1.0
-            contrast[f"weight_{k + 1}"] = Outer(left, right, scale * (batch + 2) / batch)
-            if self.description.bias:
-                contrast[f"bias_{k + 1}"] = state.sum(axis=0) * (-scale / batch)
-        return contrast
+        kept = self._source_factor
+        if kept is None or not np.array_equal(inputs, kept[0]):
+            right = resistive_products.right_factor(self._source_drive.sources(np.asarray(inputs)), 1.0)
+            right.flags.writeable = False
+            kept = self._source_factor = (np.array(inputs), right)
+        return resistive_products.local_contrast(self.description, kept[1], states)
 
     def pullback(self, inputs: Array, states: tuple[Array, ...], vectors: tuple[Array, ...]) -> Mapping[str, Outer | Array]:
-        """Batch mean of (dF/dtheta)^T u with F = -dE/dv, each layer's currents times c_k: for a conductance
-        -c_k (v_k[i] - A_k v_{k-1}[j]) (u_k[i] - A_k u_{k-1}[j]) with u_0 = 0, for a bias current c_k u_k.
-
-        Parameters
-        ----------
-        inputs : ndarray, shape (batch, n_0)
-        states, vectors : tuple of ndarray, each (batch, n_k)
-            As measured, in units of activity.
-        """
-        self._check_states(states)
-        if [np.shape(vector) for vector in vectors] != [state.shape for state in states]:
-            shapes = ", ".join(str(np.shape(vector)) for vector in vectors)
-            raise InputError(f"vectors have shapes {shapes}; expected {', '.join(str(state.shape) for state in states)}")
-        found: dict[str, Outer | Array] = {}
-        below, under = self._sources(np.asarray(inputs)), np.zeros((len(states[0]), 2 * self.description.widths[0]))
-        for k, (state, vector) in enumerate(zip(states, vectors, strict=True)):
-            batch, width = state.shape
-            low, up = self._gains[k] * below, self._gains[k] * under
-            ones = [np.ones((1, width)), np.ones((1, low.shape[1]))]
-            left = np.concatenate([state, vector, np.sum(state * vector, axis=0, keepdims=True), ones[0]])
-            right = np.concatenate([-up, -low, ones[1], np.sum(low * up, axis=0, keepdims=True)])
-            scale = self._scales[k]
-            found[f"weight_{k + 1}"] = Outer(left, right, -scale * (2 * batch + 2) / batch)
-            if self.description.bias:
-                found[f"bias_{k + 1}"] = scale * np.mean(vector, axis=0)
-            below, under = state, vector
-        return found
+        """Batch mean of (dF/dtheta)^T u at measured states, with F = -dE/dv: see `resistive_products.pullback`."""
+        return resistive_products.pullback(self.description, self._source_drive.sources(np.asarray(inputs)), states, vectors)
 
     def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
         """Send requests through the devices, which clip what is negative to their smallest conductance.
@@ -343,7 +266,7 @@ class ResistiveNetwork(AbstractSubstrate):
     def _forget(self) -> None:
         """What was worked out from the devices no longer holds."""
         self._flat = None
-        self._driven = None
+        self._source_drive.forget()
 
     def _circuit(self) -> FlatCircuit:
         """Conductances laid out for the kernels, worked out once after each programming."""
@@ -351,38 +274,29 @@ class ResistiveNetwork(AbstractSubstrate):
             flat = flatten(self.description, self._arrays.weights)
             totals = np.split(flat.totals * self.description.siemens_unit, np.cumsum(self._widths[:-1]))
             check_connected(tuple(totals))
+            if not flat.row_sums.all():
+                # some node hangs on no node below it
+                check_grounded(self.oracle().model.circuit(np.zeros((1, self.description.widths[0]))))
             self._flat = flat
             self._bias_watts = self._arrays.bias_watts()
         return self._flat
 
-    def _nudge(self, nudge: Nudge | None, batch: int, circuit: FlatCircuit) -> tuple[float, Array]:
-        """Conductance of a nudge in units of `siemens_unit`, and its target."""
-        if nudge is None:
-            return 0.0, np.zeros((0, 0), dtype=self._dtype)
-        check_loss(nudge.loss)
-        if isinstance(nudge.beta, complex):
-            raise InputError(f"beta is {nudge.beta}; this network has real states and takes a real beta")
-        beta = float(nudge.beta)
-        if -beta >= circuit.least_output:
-            unit = self.description.siemens_unit
-            raise InputError(
-                f"beta is {beta:g}, a conductance of {beta * unit:.3g} S; the smallest conductance sum of an output is "
-                f"{circuit.least_output:g}, {circuit.least_output * unit:.3g} S, below which |beta| of a negative phase must lie"
-            )
-        target = check_array("target", nudge.target, shape=(batch, int(self._widths[-1])))
-        return beta, np.ascontiguousarray(target, dtype=self._dtype)
+    def _scratch_for(self, batch: int) -> Array:
+        """Room for the kernels' intermediate products."""
+        size = 2 * batch * self._widest
+        if self._scratch.size != size:
+            self._scratch = np.empty(size, dtype=self._dtype)
+        return self._scratch
+
+    def _largest_begun(self, state: Array) -> float:
+        """Largest voltage that a settling begins with, sources included, in units of activity; at least 1."""
+        return max(1.0, float(np.abs(state).max()), self.description.input_volts / self.description.volts_per_output)
 
     def _start(self, start: Start, batch: int) -> Array:
         """A fresh buffer holding the states to begin from."""
-        size = batch * self._total
         if isinstance(start, tuple):
-            if len(start) != len(self._widths):
-                raise InputError(f"start holds {len(start)} layers; expected {len(self._widths)}")
-            blocks = [
-                np.asarray(check_array(f"start of layer {k + 1}", layer, shape=(batch, int(width))), dtype=self._dtype).ravel()
-                for k, (layer, width) in enumerate(zip(start, self._widths, strict=True))
-            ]
-            return np.concatenate(blocks)
+            return flat_start(start, self.description, batch)
+        size = batch * self._total
         check_name("start", start, ("rest", "last", "free"))
         if start == "rest":
             return np.zeros(size, dtype=self._dtype)
@@ -394,57 +308,6 @@ class ResistiveNetwork(AbstractSubstrate):
             )
         return source.copy()
 
-    def _sources(self, inputs: Array) -> Array:
-        """Source voltages (batch, 2 n_0), in units of activity: the inputs and their negatives."""
-        width = self.description.widths[0]
-        sources = np.empty((len(inputs), 2 * width), dtype=self._dtype)
-        np.multiply(inputs, self._ratio, out=sources[:, :width], casting="same_kind")
-        np.negative(sources[:, :width], out=sources[:, width:])
-        return sources
-
-    def _drive(self, inputs: Array, samples: Samples, key: Key, circuit: FlatCircuit) -> _Driven:
-        """Convert the inputs and let the sources drive their array."""
-        batch = len(inputs)
-        noisy = self._input_dac.noise > 0.0
-        sources = inputs
-        if noisy or self._input_dac.bits is not None:
-            sources = convert(self._input_dac, np.asarray(inputs, dtype=self._dtype), key=key.at("input DAC"), samples=samples)
-        sources = self._sources(sources)
-        weights, biases = self._arrays.weights, self._arrays.biases
-        currents = sources @ weights[0].T
-        drive = np.empty(batch * self._total, dtype=self._dtype)
-        for k, block in enumerate(self._split(drive, batch)):
-            block[:] = biases[k]
-            if k == 0:
-                block += currents
-        heat = float(np.einsum("bj,bj->j", sources, sources) @ circuit.source_sums)
-        driven = _Driven(np.array(inputs), sources, currents, drive, heat)
-        # a noisy conversion is another one each time
-        self._driven = None if noisy else driven
-        return driven
-
-    def _noisy(self, driven: _Driven, samples: Samples, key: Key) -> tuple[Array, HeldNoise | None]:
-        """The held currents, with read noise of the biases where there is any, and that of the conductances."""
-        std = self._arrays.single.read_noise_weight
-        if std == 0.0:
-            return driven.drive, None
-        below = normals(key.at("read below"), samples, self._total, dtype=self._dtype)
-        above = normals(key.at("read above"), samples, self._total, dtype=self._dtype)
-        sums = np.stack([driven.sources.sum(axis=1), np.square(driven.sources).sum(axis=1)], axis=1).astype(np.float64)
-        drive = driven.drive
-        if self.description.bias:
-            drive = drive.copy()
-            noise = normals(key.at("read bias"), samples, self._total, dtype=self._dtype)
-            noise *= self._arrays.pair.read_noise_weight
-            edges = np.cumsum(self._widths)[:-1]
-            for block, part in zip(self._split(drive, len(samples)), np.split(noise, edges, axis=1), strict=True):
-                block += part
-        return drive, HeldNoise(std, below, above, sums)
-
-    def _split(self, flat: Array, batch: int) -> list[Array]:
-        """Views (batch, n_k) of a flat buffer of layer blocks."""
-        return [flat[batch * first : batch * last].reshape(batch, last - first) for first, last in self._spans]
-
     def _measure(self, layer: Array, k: int, samples: Samples, key: Key) -> Array:
         converter = self._state_adc
         if converter.bits is None and converter.noise == 0.0:
@@ -452,114 +315,34 @@ class ResistiveNetwork(AbstractSubstrate):
         noise = key.at("state ADC", k) if converter.noise > 0.0 else None
         return convert(converter, layer, key=noise, samples=samples)
 
-    def _check_states(self, states: tuple[Array, ...]) -> None:
-        if len(states) != len(self._widths):
-            raise InputError(f"states holds {len(states)} layers; expected {len(self._widths)}: were only outputs read?")
-
-    def _settle_shockley(
-        self,
-        state: Array,
-        driven: _Driven,
-        beta: float,
-        target: Array,
-        limit: int,
-        tolerance: float | None,
-        record: bool,
-    ) -> tuple[int, NDArray[np.float64], Array]:
-        """As `settle_flat`, with real diodes."""
-        description = self.description
-        volts, unit, batch = description.volts_per_output, description.siemens_unit, len(driven.inputs)
-        circuit = description.circuit(
-            tuple(weight * unit for weight in self._arrays.weights),
-            tuple(bias * unit * volts for bias in self._arrays.biases),
-            driven.sources * volts,
-        )
-        nudge = NudgingCurrents(beta * unit, target * volts) if beta else None
-        trajectory = np.zeros((limit, state.size) if record else (0, 0), dtype=self._dtype)
-        done, residual = 0, np.zeros(batch)
-        # a recorded settling is stopped after each step
-        for step in range(limit if record else 1):
-            settled = settle_shockley(
-                circuit,
-                nudge=nudge,
-                start=tuple(layer * volts for layer in self._split(state, batch)),
-                tolerance=None if tolerance is None else tolerance * volts,
-                steps=1 if record else limit,
-            )
-            state[:] = np.concatenate([np.asarray(layer / volts, dtype=self._dtype).ravel() for layer in settled.volts])
-            done, residual = done + settled.steps, settled.residual / volts
-            if record:
-                trajectory[step] = state
-            if tolerance is not None and residual.max() <= tolerance:
-                break
-        return done, residual, trajectory
-
-    def _input_factor(self, inputs: Array) -> Array:
-        """`_right_factor` of the sources; the same read-only array as long as the inputs are the same."""
-        kept = self._contrast_right
-        if kept is None or not (inputs is kept[0] or np.array_equal(inputs, kept[0])):
-            right = _right_factor(self._sources(np.asarray(inputs)), 1.0)
-            right.flags.writeable = False
-            kept = self._contrast_right = (np.array(inputs), right)
-        return kept[1]
-
-    def _check_settled(
-        self, state: Array, residual: NDArray[np.float64], nudge: Nudge | None, done: int, tolerance: float | None, began: float
-    ) -> None:
-        """A convex programme cannot run away, and whatever is not a number shows in the residual; a negative nudge can."""
-        worst = float(residual.max())
-        phase = f"nudged phase with beta {nudge.beta:g}" if nudge is not None else "free phase"
-        if not worst < np.inf or (began > 0.0 and not float(np.abs(state).max()) < RUNAWAY * began):
-            raise InputError(
-                f"the {phase} runs away: a node moved by {worst * self.description.volts_per_output:.3g} V in sweep {done}; "
-                "try a smaller |beta|"
-            )
-        if tolerance is not None and worst > tolerance:
-            raise InputError(
-                f"the {phase} has a residual of {worst:.2g} units of activity after {done} sweeps; expected at most "
-                f"{tolerance:g}: allow more steps, or take dtype float64 for residuals below the rounding of float32"
-            )
-
     # What it costs ---------------------------------------------------------------------------------------------------
 
     def _charge_settling(
         self,
         circuit: FlatCircuit,
-        driven: _Driven,
+        driven: Driven,
         state: Array,
         steps: int,
-        batch: int,
         nudged: bool,
         read: str,
-        record: bool,
+        reads: int,
         hold: bool,
     ) -> None:
         """Count what one settling of a batch takes: the last state is taken to hold for the whole of `seconds_per_settle`."""
-        description = self.description
-        reads = steps if record else 1
+        description, batch = self.description, len(driven.inputs)
         seconds = description.seconds_per_settle + (1 + reads) * description.seconds_per_conversion
-        add_heat(
-            state,
-            driven.currents.reshape(-1),
-            driven.heat,
-            circuit.couplings,
-            circuit.row_sums,
-            circuit.column_sums,
-            circuit.widths,
-            circuit.gains,
-            batch,
-            self._scratch,
-            self._power,
-        )
+        resistor_heat(circuit, state, driven.currents, driven.squares, self._scratch_for(batch), self._power)
         joules = description.siemens_unit * description.volts_per_output**2 * description.seconds_per_settle
         for k, power in enumerate(self._power.tolist(), start=1):
+            # rounding can leave less than nothing where no current flows
             self._count(f"array weight_{k}", "ohmic_joule", max(power, 0.0) * joules)
         for name, watts in self._bias_watts.items():
             self._count(f"array {name}", "ohmic_joule", watts * batch * description.seconds_per_settle)
         if description.diode == "shockley":
-            self._count("diodes", "ohmic_joule", self._diode_watts(state, batch) * description.seconds_per_settle)
+            watts = diode_watts(description, split_layers(state, batch, self._widths))
+            self._count("diodes", "ohmic_joule", watts * description.seconds_per_settle)
         self._count("amplifiers", "amplifier_second", seconds * (self._amplifiers + description.widths[0]) * batch)
-        outputs = int(self._widths[-1])
+        outputs = description.widths[-1]
         self._count("input DAC", self._input_dac.event("dac"), batch * description.widths[0])
         if nudged:
             self._count("nudge DAC", self._input_dac.event("dac"), batch * outputs)
@@ -569,33 +352,6 @@ class ResistiveNetwork(AbstractSubstrate):
         for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", 0 if nudged else batch)):
             self._tally(name, amount)
         self._spend(batch * seconds)
-
-    def _diode_watts(self, state: Array, batch: int) -> float:
-        """What real diodes burn, in watts, summed over samples and nodes."""
-        description = self.description
-        watts = 0.0
-        for sign, layer in zip(description.layer_diodes(), self._split(state, batch), strict=True):
-            across = -sign * layer.astype(np.float64) * description.volts_per_output
-            watts += float(np.sum(across * description.saturation * np.expm1(across / description.slope_volts)))
-        return watts
-
-
-def _right_factor(voltages: Array, gain: float) -> Array:
-    """Rows -u of each sample, 1, and 1/2 sum over samples of u^2, for u = gain * voltages."""
-    batch, width = voltages.shape
-    right = np.empty((batch + 2, width), dtype=voltages.dtype)
-    np.multiply(voltages, -gain, out=right[:batch])
-    right[batch] = 1.0
-    right[batch + 1] = 0.5 * np.einsum("bj,bj->j", right[:batch], right[:batch])
-    return right
-
-
-def _signed_converter(limit: float, bits: int | None, noise: float) -> Converter:
-    """A converter of [-limit, limit] with a level at exactly zero: two's complement, one level more below than above."""
-    if bits is None or bits < 2:
-        return Converter(bits=bits, low=-limit, high=limit, noise=noise, unit="1")
-    above = 2 ** (int(bits) - 1) - 1
-    return Converter(bits=bits, low=-limit * (above + 1) / above, high=limit, noise=noise, unit="1")
 
 
 OPTIONS = ResistiveDescription
