@@ -19,8 +19,9 @@ def initial_values(
 
     A coupling of shape (to, from) is uniform in [-limit, limit]; ``glorot-uniform``: limit = gain sqrt(6 / (to + from))
     (half-Glorot at gain 1/2); ``he-uniform``: limit = gain sqrt(6 / from), for rectified responses at gain 1. A bias is 0. A
-    parameter that says what it begins with (`Parameter.initial`) begins with that. A feedback coupling begins at its angle to
-    its partner, B = cos(angle) W^T + sin(angle) D, D drawn as W is: with W's limit, so with W's spread.
+    parameter that says what it begins with (`Parameter.initial`), or between what (`Parameter.uniform`), begins with that. A
+    feedback coupling begins at its angle to its partner, B = cos(angle) W^T + sin(angle) D, D drawn as W is: with W's limit, so
+    with W's spread.
     Every parameter has a stream of its own, ``key.at(name)``: its values do not depend on which others there are.
 
     Parameters
@@ -53,6 +54,8 @@ def initial_values(
     for name, parameter in parameters.items():
         if parameter.initial is not None:
             values[name] = np.full(parameter.shape, float(parameter.initial))
+        elif parameter.uniform is not None:
+            values[name] = key.at(name).generator().uniform(*parameter.uniform, parameter.shape)
         elif len(parameter.shape) == 1:
             values[name] = np.zeros(parameter.shape)
         elif len(parameter.shape) == 2:

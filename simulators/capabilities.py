@@ -94,6 +94,8 @@ class Parameter:
     angle : float
         Of a feedback coupling, in degrees: it begins as cos(angle) W^T + sin(angle) D with D drawn as W is, so that at 90 it
         knows nothing of W and at 0 it is its transpose.
+    uniform : tuple of float or None
+        Limits between which each of its values begins, drawn uniformly; None where `initial` or the initialisation says.
     """
 
     shape: tuple[int, ...]
@@ -107,6 +109,7 @@ class Parameter:
     digital: bool = False
     partner: str = ""
     angle: float = 0.0
+    uniform: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,25 @@ class Backward:
 
     parameters: Mapping[str, "Estimate"]
     inputs: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spikes:
+    """What a run of a spiking network shows, dense in time.
+
+    Attributes
+    ----------
+    scores : ndarray, shape (batch, outputs)
+        As `Forward` gives them.
+    spikes : tuple of ndarray of uint8, each (batch, steps, width)
+        Of every layer that spikes, from the first hidden one on, as sent: after what the chip's links dropped or held back.
+    membranes : tuple of ndarray, each (batch, steps, width)
+        h of every layer after the input in each step, before any reset, output last; empty unless they were asked for.
+    """
+
+    scores: Array
+    spikes: tuple[NDArray[np.uint8], ...]
+    membranes: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -400,6 +422,11 @@ class TransposedSettling(Protocol):
         """
 
 
+class Spiking(Protocol):
+    def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False) -> Spikes:
+        """Present each sample from rest and record the spikes of every layer; on request read every membrane in every step."""
+
+
 class Transpose(Protocol):
     """Layers are numbered from 1, as their couplings are; a row of a batch is one sample."""
 
@@ -454,6 +481,7 @@ PROTOCOLS: Mapping[str, type] = {
     "Pullback": Pullback,
     "TransposedSettling": TransposedSettling,
     "Transpose": Transpose,
+    "Spiking": Spiking,
     "LinearSolving": LinearSolving,
     "Program": Program,
     "ReadBack": ReadBack,
