@@ -113,7 +113,7 @@ def assemble(config: RunConfig) -> Parts:
         )
     entry = find_rule(config.rule.name)
     hyper = hyperparameters(entry, config.rule.hyper)
-    substrates = build_substrates(config, entry, (dataset.features, *config.substrate.hidden, dataset.outputs))
+    substrates = build_substrates(config, entry, (dataset.features, *config.substrate.hidden, dataset.outputs), dataset)
     ledger = Ledger()
     for role, substrate in substrates.items():
         substrate.attach(ledger, role)
@@ -214,15 +214,51 @@ def check_substrate(name: str, substrate: Any) -> None:
         )
 
 
-def build_substrates(config: RunConfig, entry: RuleEntry, widths: tuple[int, ...]) -> dict[str, Any]:
-    """The substrate of every role of a rule.
+def time_options(name: str, options: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """Options that a substrate with time in it takes from the data: how many steps a row has, and how long one lasts.
 
-    `config.partners` name those of all roles but one; `config.substrate` fills the one left.
+    A substrate is one with time when it has the options ``steps`` and ``seconds_per_step``; any other sees a row as
+    it lies, steps times channels numbers. Rows without time are one step of amplitudes, unless the user wants them read as more.
+
+    Parameters
+    ----------
+    name : str
+        Of the substrate.
+    options : mapping
+        Those that the user set, which stand.
+    dataset : Dataset
+
+    Returns
+    -------
+    dict
+        What is to be set beside them.
 
     Raises
     ------
     InputError
-        When roles do not add up, or a substrate lacks what its role requires.
+        When the user's steps are not the data's.
+    """
+    if not {"steps", "seconds_per_step"} <= inspect.signature(find_substrate(name).taker).parameters.keys():
+        return {}
+    if dataset.steps and options.get("steps", dataset.steps) != dataset.steps:
+        raise InputError(
+            f"substrate {name!r} is set to steps = {options['steps']}, and rows of data set {dataset.name!r} have "
+            f"{dataset.steps} steps; expected the same, or no steps of its own"
+        )
+    given = {"steps": dataset.steps, "seconds_per_step": dataset.seconds_per_step} if dataset.steps else {"steps": 1}
+    return {option: value for option, value in given.items() if option not in options}
+
+
+def build_substrates(config: RunConfig, entry: RuleEntry, widths: tuple[int, ...], dataset: Dataset) -> dict[str, Any]:
+    """The substrate of every role of a rule.
+
+    `config.partners` name those of all roles but one; `config.substrate` fills the one left. `dataset` gives those with time in
+    them their steps.
+
+    Raises
+    ------
+    InputError
+        When roles do not add up, a substrate lacks what its role requires, or its steps are not the data's.
     """
     for role in config.partners:
         check_name("role in partners:", role, entry.requires)
@@ -234,7 +270,8 @@ def build_substrates(config: RunConfig, entry: RuleEntry, widths: tuple[int, ...
     for role, wanted in chosen.items():
         wanted = replace(wanted, hidden=config.substrate.hidden) if role in config.partners and not wanted.hidden else wanted
         inner = (widths[0], *wanted.hidden, widths[-1])
-        built[role] = find_substrate(wanted.name).build(inner, chip=Key(wanted.chip, ("chip",)), **wanted.options)
+        options = {**wanted.options, **time_options(wanted.name, wanted.options, dataset)}
+        built[role] = find_substrate(wanted.name).build(inner, chip=Key(wanted.chip, ("chip",)), **options)
         check_substrate(wanted.name, built[role])
         place = "" if len(chosen) == 1 else f" as {role}"
         if role == entry.learner and config.training.placement == "digital-readout":

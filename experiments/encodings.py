@@ -14,7 +14,7 @@ from inmaterio.simulators.capabilities import Port
 
 Floats = NDArray[np.float64]
 
-SCHEMES = ("auto", "maximum", "standard", "common")
+SCHEMES = ("auto", "maximum", "standard", "common", "counts")
 """Ways to map inputs: see `fit_encoding`."""
 
 STANDARD_REACH = 3.0
@@ -31,7 +31,7 @@ class InputEncoding:
     Attributes
     ----------
     scheme : str
-        ``"maximum"``, ``"standard"`` or ``"common"``.
+        ``"maximum"``, ``"standard"``, ``"common"`` or ``"counts"``.
     port : Port
         Where the data enter; its unit is that of what `encode` returns.
     shift, divisor : ndarray, shape (features,)
@@ -79,6 +79,8 @@ class InputEncoding:
 
     def _unclipped(self, inputs: ArrayLike) -> Floats:
         rows = check_array("inputs", inputs, shape=(None, self.port.size)).astype(np.float64)
+        if self.scheme == "counts":
+            return rows
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is clipped, or refused by encode
             rows -= self.shift
             rows /= self.divisor
@@ -175,6 +177,8 @@ def fit_encoding(inputs_train: ArrayLike, port: Port, *, scheme: str = "auto") -
       training rows is held at the port's middle. A port without limits gets (inputs - mean) / std.
     - ``"common"``: one divisor for all features and no shift, which keeps the shape of a waveform. As ``"maximum"`` where the
       port takes what the data are; signed data on a port of one sign go about its middle, -max and max to its limits.
+    - ``"counts"``: numbers of spikes stay what they are, where the port takes any number from 0 up; a port with an upper limit
+      gets ``"maximum"``, and a raster of 0 and 1 stays one there too when the limit is 1.
     - ``"auto"``: ``"maximum"`` when no training input is negative, else ``"standard"``.
 
     A limit that the port lacks counts as 1 or -1 of its unit.
@@ -199,11 +203,16 @@ def fit_encoding(inputs_train: ArrayLike, port: Port, *, scheme: str = "auto") -
         needs zero inside it, and numbers below zero if the data have them).
     """
     check_name("encoding", scheme, SCHEMES)
+    if scheme == "counts" and port.low <= 0 and port.high == np.inf:
+        # nothing is fitted: rows of many steps are not copied into float64 for it
+        check_array("training inputs", inputs_train, shape=(None, port.size), low=0)
+        ones = np.ones(port.size)
+        return InputEncoding(scheme, port, np.zeros(port.size), ones, ones, 0.0)
     rows = check_array("training inputs", inputs_train, shape=(None, port.size)).astype(np.float64)
     check_range("number of training rows", len(rows), low=1)
     signed = bool((rows < 0).any())
     low, high = _window(port)
-    if scheme == "maximum" or (scheme == "auto" and not signed):
+    if scheme in ("maximum", "counts") or (scheme == "auto" and not signed):
         return _fit_maximum(rows, port, low, high, signed)
     if scheme == "common":
         return _fit_common(rows, port, low, high, signed)
@@ -211,8 +220,8 @@ def fit_encoding(inputs_train: ArrayLike, port: Port, *, scheme: str = "auto") -
 
 
 def scheme_for(kind: str) -> str:
-    """Scheme that suits the kind of a data set's inputs: ``"common"`` for waveforms and bits, else ``"auto"``."""
-    return "auto" if kind == "features" else "common"
+    """Scheme for a kind of inputs: ``"common"`` for waveforms and bits, ``"counts"`` for spikes, else ``"auto"``."""
+    return {"features": "auto", "spikes": "counts"}.get(kind, "common")
 
 
 def _fit_maximum(rows: Floats, port: Port, low: float, high: float, signed: bool) -> InputEncoding:

@@ -408,6 +408,24 @@ def test_bad_requests_are_told_in_one_line(digits: Dataset, tmp_path: Path) -> N
         (lambda: Dataset("own", column[:2], "classification", labels=labels, classes=3), "labels has shape (3,); expected (2,)"),
         (lambda: Dataset("own", column, "regression", targets=column, groups=labels[:2]), "groups has shape (2,); expected (3,)"),
         (lambda: Dataset("own", column, "regression", targets=column, kind="sound"), "unknown kind of inputs 'sound'"),
+        (lambda: Dataset("own", column - 1, "regression", targets=column, kind="spikes", steps=1), "inputs is -1 at (0, 0)"),
+        (
+            lambda: Dataset("own", column, "regression", targets=column, kind="spikes"),
+            "steps is 0; expected a number in [1, inf)",
+        ),
+        (lambda: Dataset("own", column, "regression", targets=column, steps=1.5), "steps is 1.5; expected a whole number"),
+        (
+            lambda: Dataset("own", column, "regression", targets=column, steps=2, seconds_per_step=1.0),
+            "data set own has rows of 1 elements, which 2 steps do not divide; expected steps x channels",
+        ),
+        (
+            lambda: Dataset("own", column, "regression", targets=column, steps=1),
+            "seconds_per_step is 0 s; expected a number in (0, inf) s",
+        ),
+        (
+            lambda: Dataset("own", column, "regression", targets=column, seconds_per_step=1e-3),
+            "data set own has 0.001 s per step and no steps; expected both or neither",
+        ),
         (lambda: Dataset("own", column * np.nan, "regression", targets=column), "inputs is nan at (0, 0)"),
     ):
         with pytest.raises(InputError) as caught:
@@ -418,7 +436,8 @@ def test_bad_requests_are_told_in_one_line(digits: Dataset, tmp_path: Path) -> N
 
 def test_every_data_set_is_listed() -> None:
     made = ["vowels-synthetic", "vowels-peterson-barney", "parity-3"]
-    assert list(DATA) == ["digits", "mnist1d", "diabetes", *made, "idx:FOLDER", "wav:FOLDER"]
+    temporal = ["coincidence", "yin-yang"]
+    assert list(DATA) == ["digits", "mnist1d", "diabetes", *made, *temporal, "idx:FOLDER", "wav:FOLDER"]
     assert all(source.about and "\n" not in source.about for source in DATA.values())
 
 

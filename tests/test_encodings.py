@@ -78,7 +78,7 @@ def test_a_waveform_keeps_its_shape(name: str, limits: tuple[float, float]) -> N
 
 
 def test_the_kind_of_inputs_chooses_the_scheme() -> None:
-    assert [scheme_for(kind) for kind in ("features", "waveform", "bits")] == ["auto", "common", "common"]
+    assert [scheme_for(kind) for kind in ("features", "waveform", "bits", "spikes")] == ["auto", "common", "common", "counts"]
     # Without signs there is nothing to put about the middle.
     inputs = np.array([[0.0, 4.0], [16.0, 8.0]])
     for limits in (UNIT, SIGNED, FREE):
@@ -87,6 +87,23 @@ def test_the_kind_of_inputs_chooses_the_scheme() -> None:
     assert fit_encoding(np.zeros((2, 2)), port(2, (0.0, 1.0)), scheme="common").encode([[0.0, 5.0]]).tolist() == [[0, 0]]
     one_sided = fit_encoding([[-2.0, 1.0]], port(2, UNIT), scheme="common")
     assert one_sided.encode([[-2.0, 1.0], [2.0, 0.0]]).tolist() == [[0, 0.75], [1, 0.5]]
+
+
+def test_counts_stay_counts_where_the_port_takes_any() -> None:
+    counts = np.array([[0, 3], [1, 0]], dtype=np.uint8)
+    more = np.array([[255, 4]], dtype=np.uint8)
+    for limits in ((0.0, math.inf), FREE):
+        encoding = fit_encoding(counts, port(2, limits, "spike"), scheme="counts")
+        encoded = encoding.encode(more)
+        assert encoded.dtype == np.float64 and encoded.tolist() == [[255.0, 4.0]] and encoding.scheme == "counts"
+        assert encoding.clipped_fraction(more) == 0
+    # A port that cannot take them gets the largest of the fitted rows at its limit; a raster of 0 and 1 stays one.
+    bounded = fit_encoding(counts, port(2, SIGNED), scheme="counts")
+    assert bounded.scheme == "maximum" and bounded.encode(counts).tolist() == [[0, 1], [1 / 3, 0]]
+    raster = (counts > 0).astype(np.uint8)
+    np.testing.assert_array_equal(fit_encoding(raster, port(2, UNIT), scheme="counts").encode(raster), raster)
+    with pytest.raises(InputError, match="training inputs is -1 at"):
+        fit_encoding([[-1.0, 1.0]], port(2, (0.0, math.inf)), scheme="counts")
 
 
 def test_a_constant_feature_is_zero() -> None:
