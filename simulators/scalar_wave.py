@@ -52,7 +52,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from inmaterio.devices.validation import InputError, check_array, check_range
-from inmaterio.simulators import scalar_wave_kernels as kernels
+from inmaterio.simulators import scalar_wave_run_kernels as kernels
 from inmaterio.simulators.absorbers import Absorber
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.scalar_wave_coefficients import CACHE_LINE, aligned, coefficients, source_gains

@@ -82,7 +82,7 @@ def run_recorded(
         now, out = fields[n % 2], fields[1 - n % 2]
         if rings.shape[0]:
             save_ring(now, row, column, h, w, rings[n])
-        if advance(coefficients, out, now, psi_rows, zeta_rows, psi_columns, zeta_columns, spare):
+        if advance(coefficients, out, now, psi_rows, zeta_rows, psi_columns, zeta_columns, spare, 0, coefficients.ratio.shape[0]):
             return n
         for k in range(source_cells.shape[0]):
             out[source_cells[k, 0] + 1, source_cells[k, 1] + 1] += source_gains[k] * sources[k, n]
@@ -219,7 +219,7 @@ def pull_linear(
         read_sources(v, source_cells, sources, square, n, row, column, total, source_gradient)
         if rings.shape[0]:
             step_back(now, boxes[1 - n % 2], ratio, source_cells, source_gains, sources, n, row, column)
-        advance(coefficients, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
+        advance(coefficients, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare, 0, coefficients.ratio.shape[0])
         if n > 0:
             drive_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1)
 
@@ -397,7 +397,7 @@ def pull_nonlinear(
             i, j = i - row, j - column
             if 0 <= i < h and 0 <= j < w:
                 total[i, j] += (value + value) / courant[i, j]
-        advance(linear, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
+        advance(linear, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare, 0, linear.ratio.shape[0])
         save_box(v, row, column, around)
         laplacian(now, spread)
         for i in range(h):

@@ -1,4 +1,4 @@
-"""Kernels of the scalar wave: rows, absorbing strips, one step, one sample, a batch. Equations: `scalar_wave`.
+"""Kernels of the scalar wave: rows, absorbing strips, one step of a range of rows. Equations: `scalar_wave`.
 
 A field is an array (rows + 2, columns + 2) whose frame is zero and stays so; maps have no frame, so cell (i, j) of a map is
 (i + 1, j + 1) of a field. More zero columns may follow, so that rows begin on cache lines. A step overwrites u^(n-1) with
@@ -19,7 +19,6 @@ from inmaterio.simulators.capabilities import Array
 
 LINEAR, LOSSY, NONLINEAR = 0, 1, 2
 OPEN, GRADED, CPML = 0, 1, 2
-FINE, TOO_FAST, NOT_FINITE = 0, 1, 2
 
 BLOCK = 128
 """Rows that are updated before their strips are put right: their ends are then still in a core's own cache."""
@@ -237,8 +236,12 @@ def advance(
     psi_columns: Array,
     zeta_columns: Array,
     spare: Array,
+    begin: int,
+    end: int,
 ) -> int:
-    """One step of one sample, without its sources; the number of cells whose speed is out of bounds.
+    """One step of one sample's rows, without its sources; the number of cells whose speed is out of bounds.
+
+    What an absorber remembers of a row moves on with it: at the half nodes below it, and above it in a strip's first row.
 
     Parameters
     ----------
@@ -251,6 +254,8 @@ def advance(
         Memory of its left and right strips.
     spare : ndarray, shape (2, cells)
         Room for what a ``GRADED`` absorber's strips held before.
+    begin, end : int
+        First row, and first one after.
     """
     c = coefficients
     ratio, sides, medium, absorber = c.ratio, c.sides, c.medium, c.absorber
@@ -258,8 +263,8 @@ def advance(
     cells = spare.shape[1]
     across = np.empty((2 * cells + 2 if absorber == CPML else 0, BLOCK), out.dtype)
     bad = 0
-    for first_row in range(0, rows, BLOCK):
-        last_row = min(first_row + BLOCK, rows)
+    for first_row in range(begin, end, BLOCK):
+        last_row = min(first_row + BLOCK, end)
         for i in range(first_row, last_row):
             strip, k = strip_row(sides, rows, cells, i)
             if absorber == GRADED:
@@ -315,133 +320,3 @@ def advance(
                     match_half_row(psi_rows, now, c.half_decay, c.half_gain, strip, half, i - k + half)
                 match_row(out, now, ratio, psi_rows, zeta_rows, c.node_decay, c.node_gain, strip, k, i)
     return bad
-
-
-@kernel
-def count_not_finite(field: Array) -> int:
-    """Cells that are infinite or not a number: their difference from themselves is not zero. Free of branches."""
-    bad = 0
-    for i in range(field.shape[0]):
-        for j in range(field.shape[1]):
-            bad += field[i, j] - field[i, j] != 0
-    return bad
-
-
-@kernel
-def find_fault(coefficients: Coefficients, now: Array, fault: NDArray[np.int64], seen: NDArray[np.float64]) -> None:
-    """First cell that is not finite or else gives a speed out of bounds: its place in fault[2:4], the kind in fault[0].
-
-    seen[0] becomes the field there, or c dt / h.
-    """
-    c = coefficients
-    courant, density, largest = c.courant, c.density, c.largest_courant
-    for blown_up in (True, False):
-        for i in range(c.ratio.shape[0]):
-            for j in range(c.ratio.shape[1]):
-                u = now[i + 1, j + 1]
-                if blown_up:
-                    if not np.isfinite(u):
-                        fault[0], fault[2], fault[3], seen[0] = NOT_FINITE, i, j, u
-                        return
-                elif c.medium == NONLINEAR:
-                    speed = courant[i, j] + density[i, j] * c.speed_slope * (u * u)
-                    if not (speed > 0 and speed <= largest):
-                        fault[0], fault[2], fault[3], seen[0] = TOO_FAST, i, j, speed
-                        return
-
-
-@kernel
-def run_sample(
-    coefficients: Coefficients,
-    fields: Array,
-    psi_rows: Array,
-    zeta_rows: Array,
-    psi_columns: Array,
-    zeta_columns: Array,
-    spare: Array,
-    sources: Array,
-    source_cells: NDArray[np.int64],
-    source_gains: Array,
-    probe_cells: NDArray[np.int64],
-    traces: Array,
-    check_every: int,
-    fault: NDArray[np.int64],
-    seen: NDArray[np.float64],
-) -> None:
-    """All steps of one sample, in place; it stops where the field is not finite or its speed is out of bounds.
-
-    Parameters
-    ----------
-    coefficients : Coefficients
-    fields : ndarray, shape (2, rows + 2, columns + 2)
-        u^0 and u^(-1). After an even number of steps they are u^n and u^(n-1), after an odd number the other way round.
-    psi_rows, zeta_rows, psi_columns, zeta_columns, spare
-        As for `advance`.
-    sources : ndarray, shape (sources, steps)
-    source_cells : ndarray, shape (sources, 2)
-    source_gains : ndarray, shape (sources,)
-        What one unit of a source adds to its cell in a step.
-    probe_cells : ndarray, shape (probes, 2)
-    traces : ndarray, shape (probes, steps)
-        Field at the probes after each step, written here.
-    check_every : int
-        Steps between looks at whether a linear field is finite; it is looked at after the last step too.
-    fault, seen : ndarray, shape (4,) and (1,)
-        Kind, step, row and column of what stopped the run, and the value found there; kind ``FINE`` when it did not.
-    """
-    steps = traces.shape[1]
-    fault[:] = FINE
-    for n in range(steps):
-        now, out = fields[n % 2], fields[1 - n % 2]
-        bad = advance(coefficients, out, now, psi_rows, zeta_rows, psi_columns, zeta_columns, spare)
-        if bad:
-            fault[1] = n
-            find_fault(coefficients, now, fault, seen)
-            return
-        for k in range(source_cells.shape[0]):
-            out[source_cells[k, 0] + 1, source_cells[k, 1] + 1] += source_gains[k] * sources[k, n]
-        for k in range(probe_cells.shape[0]):
-            traces[k, n] = out[probe_cells[k, 0] + 1, probe_cells[k, 1] + 1]
-        if ((n + 1) % check_every == 0 or n + 1 == steps) and count_not_finite(out):
-            fault[1] = n
-            find_fault(coefficients, out, fault, seen)
-            return
-
-
-@kernel(nogil=True)
-def run_batch(
-    coefficients: Coefficients,
-    fields: Array,
-    psi_rows: Array,
-    zeta_rows: Array,
-    psi_columns: Array,
-    zeta_columns: Array,
-    spare: Array,
-    sources: Array,
-    source_cells: NDArray[np.int64],
-    source_gains: Array,
-    probe_cells: NDArray[np.int64],
-    traces: Array,
-    check_every: int,
-    fault: NDArray[np.int64],
-    seen: NDArray[np.float64],
-) -> None:
-    """`run_sample` for each sample; arrays but coefficients, cells and gains have a batch axis. Threads take a part each."""
-    for b in range(fields.shape[0]):
-        run_sample(
-            coefficients,
-            fields[b],
-            psi_rows[b],
-            zeta_rows[b],
-            psi_columns[b],
-            zeta_columns[b],
-            spare[b],
-            sources[b],
-            source_cells,
-            source_gains,
-            probe_cells,
-            traces[b],
-            check_every,
-            fault[b],
-            seen[b],
-        )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inmaterio.devices.validation import InputError
-from inmaterio.simulators import scalar_wave_kernels as kernels
+from inmaterio.simulators import scalar_wave_run_kernels as kernels
 from inmaterio.simulators.absorbers import Absorber
 from inmaterio.simulators.scalar_wave import (
     Coefficients,
