@@ -20,12 +20,15 @@ def predict_free(substrate: Any, inputs: Array, samples: Samples, key: Key, *, s
 
 def diagnose(loss: str, batch: Batch, free: Settled, *others: Settled) -> Diagnostics:
     """Loss, outputs and states of the free phase, largest residual of all phases, fraction of samples unsettled in any."""
-    outputs = free.states[-1]
-    worst = np.max([settled.residual for settled in (free, *others)], axis=0)
+    outputs, worst = free.states[-1], free.residual
+    for settled in others:
+        worst = np.maximum(worst, settled.residual)
+    losses = loss_values(outputs, batch.targets, loss)
+    # sums and counts: on a small batch the overhead of np.mean is felt beside a settling
     return Diagnostics(
-        float(loss_values(outputs, batch.targets, loss).mean()),
+        float(losses.sum()) / losses.size,
         outputs,
         float(worst.max()),
-        float(np.mean(worst > SETTLED)),
+        np.count_nonzero(worst > SETTLED) / worst.size,
         free.states,
     )

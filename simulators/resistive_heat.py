@@ -77,12 +77,7 @@ def add_heat(
 
 
 def resistor_heat(
-    circuit: FlatCircuit,
-    state: Array,
-    input_currents: Array,
-    source_squares: Array,
-    scratch: Array,
-    power: NDArray[np.float64],
+    circuit: FlatCircuit, state: Array, input_currents: Array, input_heat: float, scratch: Array, power: NDArray[np.float64]
 ) -> None:
     """`add_heat` of a flat circuit.
 
@@ -92,8 +87,8 @@ def resistor_heat(
     state : ndarray, shape (batch * nodes,)
     input_currents : ndarray, shape (batch, n_1)
         sum_j g_1[i, j] v_0[j].
-    source_squares : ndarray, shape (sources,)
-        Sum over samples of v_0^2.
+    input_heat : float
+        Sum over samples and sources of sum_i g_1[i, j] v_0[j]^2.
     scratch : ndarray, shape (2 * batch * max(widths),)
     power : ndarray of float64, shape (L,)
         Out: in units of g_0 v_0^2.
@@ -101,7 +96,7 @@ def resistor_heat(
     add_heat(
         state,
         input_currents.reshape(-1),
-        float(source_squares @ circuit.source_sums),
+        input_heat,
         circuit.couplings,
         circuit.row_sums,
         circuit.column_sums,

@@ -39,7 +39,7 @@ from inmaterio.simulators.resistive_kernels import settle_flat
 from inmaterio.simulators.resistive_model import ResistiveModel, ResistiveOracle
 from inmaterio.simulators.resistive_settling import check_settled, flat_start, most_sweeps, prepare_nudge, settle_real_diodes
 from inmaterio.simulators.resistive_twin import make_twin
-from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
+from inmaterio.simulators.substrate import AbstractSubstrate
 
 
 @final
@@ -59,14 +59,14 @@ class ResistiveNetwork(AbstractSubstrate):
         self.description = description
         self._arrays = ResistorArrays(description, chip)
         widths = description.widths
-        ports = {"input": Port(widths[0], "1", -1.0, 1.0), "output": Port(widths[-1], "1", -np.inf, np.inf)}
+        self._input_dac = signed_converter(1.0, description.input_bits, description.input_noise)
+        self._state_adc = signed_converter(description.state_range, description.state_bits, description.state_noise)
+        self._source_drive = SourceDrive(description, self._arrays, self._input_dac)
+        ports = {"input": self._source_drive.port, "output": Port(widths[-1], "1", -np.inf, np.inf)}
         super().__init__(self._arrays.parameters, ports)
         self._dtype = np.dtype(description.dtype)
         self._widths = np.array(widths[1:], dtype=np.int64)
         self._total, self._widest = sum(widths[1:]), max(widths[1:])
-        self._input_dac = signed_converter(1.0, description.input_bits, description.input_noise)
-        self._state_adc = signed_converter(description.state_range, description.state_bits, description.state_noise)
-        self._source_drive = SourceDrive(description, self._arrays, self._input_dac)
         self._amplifiers = int(self._widths[:-1].sum()) if description.gain != 1.0 else 0
         self._state = np.zeros(0, dtype=self._dtype)
         self._held = np.zeros(0, dtype=self._dtype)
@@ -74,8 +74,9 @@ class ResistiveNetwork(AbstractSubstrate):
         self._power = np.zeros(len(self._widths))
         self._flat: FlatCircuit | None = None
         self._bias_watts: Mapping[str, float] = {}
-        # inputs, and the factor of the first layer's contrast that they are
-        self._source_factor: tuple[Array, Array] | None = None
+        # names in the ledger, worked out once
+        self._array_names = tuple(f"array weight_{k}" for k in range(1, len(widths)))
+        self._dac_event, self._adc_event = self._input_dac.event("dac"), self._state_adc.event("adc")
 
     # What it is ------------------------------------------------------------------------------------------------------
 
@@ -138,17 +139,16 @@ class ResistiveNetwork(AbstractSubstrate):
             when a negative nudge takes more conductance away than an output node has, or the network runs away under it, when a
             node is joined to nothing, and when a tolerance was asked for and not reached.
         """
-        known = self._source_drive.knows(inputs, samples)
-        if not known:
-            inputs = check_batch(inputs, samples, self._ports["input"])
-        samples = np.ascontiguousarray(samples, dtype=np.int64)
-        batch, description = len(inputs), self.description
+        description = self.description
         limit = most_sweeps(steps, tolerance)
-        check_name("read", read, ("all", "outputs"))
+        if read not in ("all", "outputs"):
+            check_name("read", read, ("all", "outputs"))
         circuit = self._circuit()
+        driven = self._source_drive.drive(inputs, samples, key, circuit.source_sums)
+        samples = np.ascontiguousarray(samples, dtype=np.int64)
+        batch = driven.batch
         pull = prepare_nudge(nudge, description, batch, circuit.least_output)
         state = self._start(start, batch)
-        driven = self._source_drive.drive(inputs, samples, key, known)
         began = self._largest_begun(state) if pull.beta < 0.0 else np.inf
         if description.diode == "shockley":
             done, residual, trajectory = settle_real_diodes(
@@ -169,21 +169,18 @@ class ResistiveNetwork(AbstractSubstrate):
                 noise=noise,
             )
         check_settled(description, state, residual, pull, done, tolerance, began)
+        # nothing writes to these states again: each settling begins with a copy
         self._state = state
         hold = nudge is None and read == "all"
         if hold:
-            self._held = state.copy()
-        layers = split_layers(state, batch, self._widths)
+            self._held = state
         self._charge_settling(circuit, driven, state, done, nudge is not None, read, done if record else 1, hold)
-        first = len(layers) - 1 if read == "outputs" else 0
-        measured = tuple(self._measure(layers[k], k, samples, key) for k in range(first, len(layers)))
+        first = len(self._widths) - 1 if read == "outputs" else 0
+        measured = self._measure(state, batch, samples, key, first)
         trajectories: tuple[Array, ...] = ()
         if record:
-            by_step = [split_layers(row, batch, self._widths) for row in trajectory[:done]]
-            trajectories = tuple(
-                np.stack([self._measure(row[k], k, samples, key.at("record", t)) for t, row in enumerate(by_step)])
-                for k in range(len(layers))
-            )
+            by_step = [self._measure(row, batch, samples, key.at("record", t)) for t, row in enumerate(trajectory[:done])]
+            trajectories = tuple(np.stack(rows) for rows in zip(*by_step, strict=True))
         return Settled(measured, residual, done, tolerance, trajectories)
 
     def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
@@ -199,16 +196,11 @@ class ResistiveNetwork(AbstractSubstrate):
 
         The right-hand factors of the first layer are the same read-only array for the same inputs.
         """
-        kept = self._source_factor
-        if kept is None or not np.array_equal(inputs, kept[0]):
-            right = resistive_products.right_factor(self._source_drive.sources(np.asarray(inputs)), 1.0)
-            right.flags.writeable = False
-            kept = self._source_factor = (np.array(inputs), right)
-        return resistive_products.local_contrast(self.description, kept[1], states)
+        return resistive_products.local_contrast(self.description, self._source_drive.factor(inputs), states)
 
     def pullback(self, inputs: Array, states: tuple[Array, ...], vectors: tuple[Array, ...]) -> Mapping[str, Outer | Array]:
         """Batch mean of (dF/dtheta)^T u at measured states, with F = -dE/dv: see `resistive_products.pullback`."""
-        return resistive_products.pullback(self.description, self._source_drive.sources(np.asarray(inputs)), states, vectors)
+        return resistive_products.pullback(self.description, self._source_drive.sources(inputs), states, vectors)
 
     def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
         """Send requests through the devices, which clip what is negative to their smallest conductance.
@@ -290,7 +282,7 @@ class ResistiveNetwork(AbstractSubstrate):
 
     def _largest_begun(self, state: Array) -> float:
         """Largest voltage that a settling begins with, sources included, in units of activity; at least 1."""
-        return max(1.0, float(np.abs(state).max()), self.description.input_volts / self.description.volts_per_output)
+        return max(1.0, float(state.max()), -float(state.min()), self.description.input_volts / self.description.volts_per_output)
 
     def _start(self, start: Start, batch: int) -> Array:
         """A fresh buffer holding the states to begin from."""
@@ -308,12 +300,15 @@ class ResistiveNetwork(AbstractSubstrate):
             )
         return source.copy()
 
-    def _measure(self, layer: Array, k: int, samples: Samples, key: Key) -> Array:
+    def _measure(self, state: Array, batch: int, samples: Samples, key: Key, first: int = 0) -> tuple[Array, ...]:
+        """Layers from `first` on of flat states, as converted, in new arrays."""
         converter = self._state_adc
         if converter.bits is None and converter.noise == 0.0:
-            return layer.copy()
-        noise = key.at("state ADC", k) if converter.noise > 0.0 else None
-        return convert(converter, layer, key=noise, samples=samples)
+            layers = split_layers(state if first else state.copy(), batch, self._widths)
+            return tuple(layer.copy() for layer in layers[first:]) if first else layers
+        layers = split_layers(state, batch, self._widths)
+        noise = [key.at("state ADC", k) if converter.noise > 0.0 else None for k in range(len(layers))]
+        return tuple(convert(converter, layers[k], key=noise[k], samples=samples) for k in range(first, len(layers)))
 
     # What it costs ---------------------------------------------------------------------------------------------------
 
@@ -329,29 +324,30 @@ class ResistiveNetwork(AbstractSubstrate):
         hold: bool,
     ) -> None:
         """Count what one settling of a batch takes: the last state is taken to hold for the whole of `seconds_per_settle`."""
-        description, batch = self.description, len(driven.inputs)
-        seconds = description.seconds_per_settle + (1 + reads) * description.seconds_per_conversion
-        resistor_heat(circuit, state, driven.currents, driven.squares, self._scratch_for(batch), self._power)
-        joules = description.siemens_unit * description.volts_per_output**2 * description.seconds_per_settle
-        for k, power in enumerate(self._power.tolist(), start=1):
+        description, batch, count = self.description, driven.batch, self._count
+        outputs, seconds = description.widths[-1], description.seconds_per_settle
+        whole = seconds + (1 + reads) * description.seconds_per_conversion
+        resistor_heat(circuit, state, driven.currents, driven.heat, self._scratch_for(batch), self._power)
+        joules = description.siemens_unit * description.volts_per_output**2 * seconds
+        for name, power in zip(self._array_names, self._power.tolist(), strict=True):
             # rounding can leave less than nothing where no current flows
-            self._count(f"array weight_{k}", "ohmic_joule", max(power, 0.0) * joules)
+            count(name, "ohmic_joule", max(power, 0.0) * joules)
         for name, watts in self._bias_watts.items():
-            self._count(f"array {name}", "ohmic_joule", watts * batch * description.seconds_per_settle)
+            count(f"array {name}", "ohmic_joule", watts * batch * seconds)
         if description.diode == "shockley":
             watts = diode_watts(description, split_layers(state, batch, self._widths))
-            self._count("diodes", "ohmic_joule", watts * description.seconds_per_settle)
-        self._count("amplifiers", "amplifier_second", seconds * (self._amplifiers + description.widths[0]) * batch)
-        outputs = description.widths[-1]
-        self._count("input DAC", self._input_dac.event("dac"), batch * description.widths[0])
+            count("diodes", "ohmic_joule", watts * seconds)
+        count("amplifiers", "amplifier_second", whole * (self._amplifiers + description.widths[0]) * batch)
+        count("input DAC", self._dac_event, batch * description.widths[0])
         if nudged:
-            self._count("nudge DAC", self._input_dac.event("dac"), batch * outputs)
-        self._count("state ADC", self._state_adc.event("adc"), batch * reads * (outputs if read == "outputs" else self._total))
+            count("nudge DAC", self._dac_event, batch * outputs)
+        count("state ADC", self._adc_event, batch * reads * (outputs if read == "outputs" else self._total))
         if hold:
-            self._count("sample-and-hold", "sample_hold", batch * self._total)
-        for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", 0 if nudged else batch)):
-            self._tally(name, amount)
-        self._spend(batch * seconds)
+            count("sample-and-hold", "sample_hold", batch * self._total)
+        self._tally("device_pass", batch)
+        self._tally("step", batch * steps)
+        self._tally("sample", 0 if nudged else batch)
+        self._spend(batch * whole)
 
 
 OPTIONS = ResistiveDescription

@@ -10,9 +10,49 @@ from functools import cache
 
 import numpy as np
 
+from inmaterio.devices.compilation import kernel
 from inmaterio.devices.validation import InputError
 from inmaterio.simulators.capabilities import Array, Outer
 from inmaterio.simulators.resistive_description import ResistiveDescription
+
+
+@kernel
+def fill_factors(voltages: Array, gain: float, left: Array, right: Array) -> None:
+    """Factors of the two sums a layer is part of: with what is below it, and through amplifiers with what is above it.
+
+    Parameters
+    ----------
+    voltages : ndarray, shape (batch, n_k)
+    gain : float
+        A_{k+1}.
+    left : ndarray, shape (batch + 2, n_k)
+        Out: v of each sample, half the sum over samples of v^2, and 1.
+    right : ndarray, shape (batch + 2, n_k), or (0, n_k) for none
+        Out: -u of each sample, 1, and half the sum over samples of u^2, with u = gain v.
+    """
+    batch, width = voltages.shape
+    for i in range(width):
+        left[batch, i] = 0.0
+        left[batch + 1, i] = 1.0
+    for b in range(batch):
+        for i in range(width):
+            value = voltages[b, i]
+            left[b, i] = value
+            left[batch, i] += value * value
+    for i in range(width):
+        left[batch, i] *= left.dtype.type(0.5)
+    if right.shape[0] == 0:
+        return
+    for i in range(width):
+        right[batch, i] = 1.0
+        right[batch + 1, i] = 0.0
+    for b in range(batch):
+        for i in range(width):
+            value = gain * voltages[b, i]
+            right[b, i] = -value
+            right[batch + 1, i] += value * value
+    for i in range(width):
+        right[batch + 1, i] *= right.dtype.type(0.5)
 
 
 def local_contrast(
@@ -24,7 +64,7 @@ def local_contrast(
     ----------
     description : ResistiveDescription
     source_factor : ndarray, shape (batch + 2, n_0)
-        `right_factor` of the sources.
+        -u of each sample, 1, and half the sum over samples of u^2, for the sources u.
     states : tuple of ndarray, each (batch, n_k)
         In units of activity.
 
@@ -36,30 +76,17 @@ def local_contrast(
     check_layers("states", states, description)
     gains, scales = _factors(description)
     found: dict[str, Outer | Array] = {}
-    right = source_factor
+    right, last = source_factor, len(states) - 1
     for k, state in enumerate(states):
         batch, width = state.shape
-        if k > 0:
-            right = right_factor(states[k - 1], gains[k])
         left = np.empty((batch + 2, width), dtype=state.dtype)
-        left[:batch] = state
-        np.einsum("bi,bi->i", state, state, out=left[batch])
-        left[batch] *= 0.5
-        left[batch + 1] = 1.0
+        above = np.empty((batch + 2, width) if k < last else (0, width), dtype=state.dtype)
+        fill_factors(state, state.dtype.type(gains[k + 1] if k < last else 0.0), left, above)
         found[f"weight_{k + 1}"] = Outer(left, right, scales[k] * (batch + 2) / batch)
         if description.bias:
             found[f"bias_{k + 1}"] = state.sum(axis=0) * (-scales[k] / batch)
+        right = above
     return found
-
-
-def right_factor(voltages: Array, gain: float) -> Array:
-    """Rows -u of each sample, 1, and 1/2 sum over samples of u^2, for u = gain * voltages."""
-    batch, width = voltages.shape
-    right = np.empty((batch + 2, width), dtype=voltages.dtype)
-    np.multiply(voltages, -gain, out=right[:batch])
-    right[batch] = 1.0
-    right[batch + 1] = 0.5 * np.einsum("bj,bj->j", right[:batch], right[:batch])
-    return right
 
 
 def pullback(

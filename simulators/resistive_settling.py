@@ -1,5 +1,6 @@
 """One settling of a resistive network, with ideal diodes or with real ones, and whether it came to something."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +69,15 @@ def prepare_nudge(nudge: Nudge | None, description: ResistiveDescription, batch:
             f"beta is {beta:g}, a conductance of {beta * unit:.3g} S; the smallest conductance sum of an output is "
             f"{least_output:g}, {least_output * unit:.3g} S, below which |beta| of a negative phase must lie"
         )
-    target = check_array("target", nudge.target, shape=(batch, description.widths[-1]))
+    target, phase = nudge.target, f"nudged phase with beta {beta:g}"
+    fits = type(target) is np.ndarray and target.dtype == dtype and target.shape == (batch, description.widths[-1])
+    # finite numbers have a finite sum of squares, or one so large that the full check has to tell
+    if fits and target.flags.c_contiguous and math.isfinite(np.vdot(target, target)):
+        return Pull(beta, target, phase)
+    target = check_array("target", target, shape=(batch, description.widths[-1]))
     if np.iscomplexobj(target):
         raise InputError("target holds complex values; expected real ones")
-    return Pull(beta, np.ascontiguousarray(target, dtype=dtype), f"nudged phase with beta {beta:g}")
+    return Pull(beta, np.ascontiguousarray(target, dtype=dtype), phase)
 
 
 def most_sweeps(steps: int | None, tolerance: float | None) -> int:
@@ -192,7 +198,7 @@ def check_settled(
         When it ran away, or a tolerance was asked for and not reached.
     """
     worst = float(residual.max())
-    largest = float(np.abs(state).max()) if pull.beta < 0.0 else 0.0
+    largest = max(float(state.max()), -float(state.min())) if pull.beta < 0.0 else 0.0
     if not worst < np.inf or largest >= RUNAWAY * began:
         raise InputError(
             f"the {pull.phase} runs away: a node moved by {worst * description.volts_per_output:.3g} V in sweep {done}; "
