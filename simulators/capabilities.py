@@ -10,7 +10,7 @@ with a substrate.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_name
+
+if TYPE_CHECKING:
+    from inmaterio.simulators.spiking_description import SpikingDescription
 
 Array = NDArray[Any]
 """Real or complex numbers."""
@@ -423,6 +426,9 @@ class TransposedSettling(Protocol):
 
 
 class Spiking(Protocol):
+    def nominal(self) -> "SpikingDescription":
+        """What the chip is made to, as its data sheet says: options, constants of its neurons; none of its own errors."""
+
     def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False) -> Spikes:
         """Present each sample from rest and record the spikes of every layer; on request read every membrane in every step."""
 
