@@ -1,0 +1,178 @@
+"""The differentiable twin of a spiking chip: the network of its description on tensors, without errors of the hardware.
+
+Called plainly it computes what an ideal chip computes with its delays rounded, half to even, to multiples of their resolution: the
+same spikes, and scores up to the order of sums. With `use_gaussian` every delay becomes a Gaussian over whole delays about a
+continuous centre (DCLS), so that delays have a gradient; `use_rounded` goes back. Its gradient is that of backpropagation through
+time with a surrogate for the derivative of the spike (`inmaterio.simulators.spiking_surrogate`).
+
+Nominal and therefore known to it: the leak as the chip's decay registers hold it. Left out: weight bits, mismatch, lost and
+jittered spikes, stuck neurons and links.
+
+Source: Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024, arXiv:2306.17670.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inmaterio.devices.validation import check_array, check_range
+from inmaterio.simulators import delayed_synapses
+from inmaterio.simulators.capabilities import Array
+from inmaterio.simulators.delay_spectra import make_plan
+from inmaterio.simulators.spiking_description import SpikingDescription
+
+if TYPE_CHECKING:
+    import torch
+
+
+def make_twin(description: SpikingDescription, values: Mapping[str, Array]) -> "torch.nn.Module":
+    """The network as a torch module in the description's dtype, with these values, named as the chip's parameters are.
+
+    It is called as ``twin(inputs)`` with inputs (batch, steps x channels) and returns scores (batch, outputs).
+    ``twin.record(inputs)`` returns scores, the spikes of every layer that spikes and h of every layer, (batch, steps, width) each.
+    ``twin.use_gaussian(sigma)`` and ``twin.use_rounded()`` choose what its delays are. ``macs_per_sample`` and
+    ``macs_backward_per_sample`` are what dense spectra take; events take fewer where spikes are few.
+
+    Parameters
+    ----------
+    description : SpikingDescription
+    values : mapping of str to ndarray
+        One per parameter of the description.
+
+    Raises
+    ------
+    InputError
+        When a value is missing or does not fit.
+    """
+    return _twin()(description, values)  # type: ignore[no-any-return]
+
+
+def nominal_leak(description: SpikingDescription, leak: float) -> float:
+    """A leak as the decay registers hold it: 1 - leak rounded, half to even, to a multiple of 2^-decay_bits."""
+    if description.decay_bits is None:
+        return leak
+    return float(1.0 - np.rint((1.0 - leak) * 2.0**description.decay_bits) / 2.0**description.decay_bits)
+
+
+@cache
+def _twin() -> Any:
+    """The module's class; made on first use, since torch takes a second to import."""
+    import torch
+
+    class SpikingTwin(torch.nn.Module):
+        def __init__(self, description: SpikingDescription, values: Mapping[str, Array]) -> None:
+            super().__init__()
+            self.description = description
+            self.sigma: float | None = None
+            self._dtype: torch.dtype = getattr(torch, description.dtype)
+            for name, about in description.parameters().items():
+                held = np.array(check_array(name, values[name], shape=about.shape))
+                self.register_parameter(name, torch.nn.Parameter(torch.from_numpy(held).to(self._dtype)))
+
+        def use_gaussian(self, sigma: float) -> None:
+            """Spread every delay over whole delays, with a standard deviation of |sigma| + 0.27 steps."""
+            self.sigma = float(check_range("sigma", sigma, low=0.0, high_open=True, unit="steps"))
+
+        def use_rounded(self) -> None:
+            """Take every delay for the nearest multiple of the resolution, half to even: as the chip does."""
+            self.sigma = None
+
+        @property
+        def taps(self) -> int:
+            """Whole delays there are: 0 to max_delay."""
+            return 1 if self.description.delays == "none" else self.description.max_delay + 1
+
+        @property
+        def macs_per_sample(self) -> int:
+            return self._macs(sides=(1, 1))
+
+        @property
+        def macs_backward_per_sample(self) -> int:
+            """The gradient of the weights everywhere, and that of what is sent behind the input."""
+            return self._macs(sides=(1, 2))
+
+        def _macs(self, sides: tuple[int, int]) -> int:
+            widths, steps = self.description.layer_widths, self.description.total_steps
+            pairs = [(*pair, sides[place > 0]) for place, pair in enumerate(zip(widths, widths[1:], strict=False))]
+            if self.description.recurrent:
+                pairs += [(width, width, sides[1]) for width in widths[1:-1]]
+            synapses = sum(count * self._dense(sender, to) for sender, to, count in pairs)
+            return synapses + steps * sum(widths[1:])
+
+        def _dense(self, senders: int, receivers: int) -> int:
+            steps = self.description.total_steps
+            if self.taps == 1:
+                return steps * senders * receivers
+            return make_plan(steps, self.taps, senders, receivers).macs(senders, receivers)
+
+        def _whole(self, delay: torch.Tensor) -> torch.Tensor:
+            """Rounded delays, (receivers, senders) or (senders,)."""
+            grain = self.description.delay_resolution
+            most = self.description.max_delay // grain
+            return (delay.detach() / grain).round().clamp(0, most) * grain
+
+        def _synapses(self, prefix: str, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+            """Weights and continuous delays, both (receivers, senders); axonal ones are the same for all receivers."""
+            weight = self.get_parameter(f"{prefix}weight_{layer}")
+            if self.description.delays == "none":
+                return weight, torch.zeros_like(weight)
+            return weight, self.get_parameter(f"{prefix}delay_{layer}").expand(weight.shape)
+
+        def _drive(self, layer: int, spikes: torch.Tensor) -> torch.Tensor:
+            weight, delay = self._synapses("", layer)
+            bias = self.get_parameter(f"bias_{layer}")
+            if self.sigma is None or self.taps == 1:
+                return delayed_synapses.sharp_synapses(spikes, weight, self._whole(delay), bias, self.taps)
+            kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps)
+            return delayed_synapses.spread_synapses(spikes, kernels, bias)
+
+        def _neuron(self, leak: float) -> delayed_synapses.Neuron:
+            about = self.description
+            known = nominal_leak(about, leak)
+            return delayed_synapses.Neuron(known, about.threshold, about.reset == "soft", about.strict, about.refractory_steps)
+
+        def _hidden(self, layer: int, spikes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            drive, neuron = self._drive(layer, spikes), self._neuron(self.description.leak)
+            if not self.description.recurrent:
+                return delayed_synapses.fire(drive, neuron)
+            weight, delay = self._synapses("recurrent_", layer)
+            if self.sigma is None or self.taps == 1:
+                whole = self._whole(delay)
+                kernels = delayed_synapses.sharp_kernels(weight, whole, self.taps)
+                return delayed_synapses.fire_recurrent(drive, neuron, kernels, (weight.detach(), whole))
+            kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps)
+            return delayed_synapses.fire_recurrent(drive, neuron, kernels)
+
+        def _run(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+            """Scores, spikes and membranes, (steps, batch, width) each."""
+            about, layers = self.description, len(self.description.widths) - 1
+            shaped = inputs.reshape(len(inputs), about.steps, about.channels).transpose(0, 1)
+            below = torch.zeros(about.total_steps, len(inputs), about.channels, dtype=self._dtype)
+            below[: about.steps] = shaped
+            spikes, membranes = [], []
+            for layer in range(1, layers):
+                below, membrane = self._hidden(layer, below)
+                spikes.append(below)
+                membranes.append(membrane)
+            drive = self._drive(layers, below)
+            if about.spiking_outputs:
+                below, membrane = delayed_synapses.fire(drive, self._neuron(about.output_leak))
+                spikes.append(below)
+                scores = below.sum(0)
+            else:
+                membrane = delayed_synapses.integrate(drive, nominal_leak(about, about.output_leak))
+                scores = membrane.softmax(2).sum(0) if about.readout == "softmax-sum" else membrane.mean(0)
+            membranes.append(membrane)
+            return scores, spikes, membranes
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self._run(inputs)[0]
+
+        def record(self, inputs: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+            """Scores (batch, outputs); spikes of every layer that spikes; h of every layer, (batch, steps, width) each."""
+            scores, spikes, membranes = self._run(inputs)
+            return scores, tuple(one.transpose(0, 1) for one in spikes), tuple(one.transpose(0, 1) for one in membranes)
+
+    return SpikingTwin
