@@ -98,6 +98,9 @@ class SpikingDescription:
         Most spikes that leave a layer in a step; None: as many as there are.
     link_policy : str
         One of `LINK_POLICIES`.
+    hops_per_spike : int
+        Hops between routers that each spike takes on its way to the next layer, for the accounts; a layer's own spikes stay
+        within its core.
     dtype : str
         ``"float32"`` or ``"float64"``.
 
@@ -134,6 +137,7 @@ class SpikingDescription:
     stuck_fraction: float = 0.0
     link_capacity: int | None = None
     link_policy: str = "drop-newest"
+    hops_per_spike: int = 1
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -144,6 +148,7 @@ class SpikingDescription:
             ("max_delay", 0),
             ("refractory_steps", 0),
             ("delay_resolution", 1),
+            ("hops_per_spike", 0),
         ):
             _check_whole(name, getattr(self, name), low=low)
         if self.widths[0] % self.steps:

@@ -1,0 +1,423 @@
+"""A chip of leaky integrate-and-fire neurons in layers, simulated event by event; `spiking_description` has its equations.
+
+::
+
+    host --events--> [ synapses 1 ] --> neurons 1 --link--> [ synapses 2 ] --> neurons 2 --link--> ... --> outputs --> host
+                                          |  ^
+                                          [ recurrent synapses 1 ]
+
+Where an imperfection is on, it acts here: weights, delays and decays are rounded when they are written (`synapse_memory`); each
+neuron has its own time constant, threshold and gain, or is stuck (`neuron_mismatch`); what hidden neurons send to the next layer
+goes over links that have a capacity, lose spikes and delay them (`spike_link`). Inputs come over a link that errs in nothing, and
+a layer's own spikes, to its recurrent synapses, over none.
+
+What is counted
+---------------
+synaptic_event, graded_synaptic_event
+    Synapses of weight other than zero that a spike reaches, as it is *sent*: a chip reads the synapses of a spike when it comes,
+    and what they add waits in the neuron. Events that would arrive after the last step are therefore charged; `activity` has the
+    number of those that arrive in time beside it. An input whose amplitude is not 1 makes graded ones, which need a
+    multiplication.
+neuron_update_active, neuron_update_idle
+    Every neuron is updated in every step, outputs too. An update is active where the sum of the synaptic events that arrive in
+    that step is not zero, or the neuron spikes.
+spike
+    Made by a neuron, whether it gets anywhere or not.
+hop
+    A spike on its way from one layer to the next, inputs included, takes `hops_per_spike` of them. This is a model: on a chip
+    their number depends on where layers are placed.
+membrane_read
+    One per output neuron and step where the readout is of membranes, and one per neuron and step where all are asked for.
+synapse_write, byte_sram
+    Words of synapse memory written; bytes of it read back.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inmaterio.devices.neuron_mismatch import NeuronMismatch
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.spike_link import SpikeLink
+from inmaterio.devices.validation import check_name
+from inmaterio.simulators import spiking_kernels as kernels
+from inmaterio.simulators.capabilities import Array, Port, Request, Samples, Spikes
+from inmaterio.simulators.digital_twin import DigitalOracle
+from inmaterio.simulators.perceptron import check_widths
+from inmaterio.simulators.scalar_wave import run_in_threads
+from inmaterio.simulators.spiking_description import DELAYS, READOUTS, SpikingDescription
+from inmaterio.simulators.spiking_memory import SpikingMemory
+from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
+
+Counts = NDArray[np.int64]
+
+BLOCK_STEPS = 128
+"""Steps per block of time: results do not depend on it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Activity:
+    """What went on while a batch was presented. Per sample; layers are those after the input, projections those of them.
+
+    Attributes
+    ----------
+    scores : ndarray, shape (batch, outputs)
+    sent, delivered : ndarray of int, shape (batch, L)
+        Synaptic events of the synapses into each layer, recurrent ones included, graded ones included: as sent, which is
+        what is charged, and those of them that arrive within the steps.
+    graded : ndarray of int, shape (batch, L)
+        Those of the events sent that need a multiplication.
+    active, spikes : ndarray of int, shape (batch, L)
+        Active updates of neurons; spikes of neurons.
+    messages : ndarray of int, shape (batch, L)
+        Spikes that came over the link into each layer, inputs first.
+    over_capacity, dropped, waiting : ndarray of int, shape (batch, L)
+        Spikes that a layer's link had no room for, lost on the way, or still held when the steps were over.
+    """
+
+    scores: Array
+    sent: Counts
+    delivered: Counts
+    graded: Counts
+    active: Counts
+    spikes: Counts
+    messages: Counts
+    over_capacity: Counts
+    dropped: Counts
+    waiting: Counts
+
+
+@final
+class SpikingNetwork(AbstractSubstrate):
+    """One chip made to a `SpikingDescription`.
+
+    Capabilities: Forward, ReadStates, Spiking, Twin, Program, ReadBack.
+
+    Parameters
+    ----------
+    description : SpikingDescription
+    chip : Key
+        Stream of the static errors of this chip.
+    block_steps : int
+        Steps per block of time; changes no result.
+    """
+
+    def __init__(self, description: SpikingDescription, chip: Key, *, block_steps: int = BLOCK_STEPS) -> None:
+        self.description = description
+        self._memory = SpikingMemory(description)
+        self._layers = len(description.widths) - 1
+        self._neurons = description.widths[1:]
+        self._dtype = np.dtype(description.dtype)
+        ports = {
+            "input": Port(description.widths[0], "spike", 0.0, np.inf),
+            "output": Port(description.widths[-1], "1", -np.inf, np.inf),
+        }
+        super().__init__(self._memory.parameters, ports)
+        mismatch = NeuronMismatch(
+            description.tau_mismatch, description.threshold_mismatch, description.gain_mismatch, description.stuck_fraction
+        )
+        self._link = SpikeLink(
+            description.link_capacity, description.link_policy, description.spike_drop, description.spike_jitter
+        )
+        self._leaks, self._thresholds, self._gains = [], [], []
+        for k, width in enumerate(self._neurons, start=1):
+            last, key = k == self._layers, chip.at("neurons", k)
+            leak = _rounded_leak(description.output_leak if last else description.leak, description.decay_bits)
+            self._leaks.append(mismatch.leaks(leak, width, key))
+            thresholds = mismatch.thresholds(description.threshold, width, key)
+            never = np.full(width, not description.spiking_outputs) if last else mismatch.stuck(width, key)
+            self._thresholds.append(np.where(never, np.inf, thresholds))
+            self._gains.append(mismatch.gains(width, key))
+        self._block_steps = int(block_steps)
+        self._synapses: kernels.Synapses | None = None
+        self._wired: kernels.Neurons | None = None
+
+    # What it is ------------------------------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Names of `capabilities.CAPABILITIES`."""
+        return frozenset({"Forward", "ReadStates", "Spiking", "Twin", "Program", "ReadBack"})
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    def nominal(self) -> SpikingDescription:
+        """What the chip is made to, as its data sheet says: none of its own errors."""
+        return self.description
+
+    # What it does ----------------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
+        """Scores (batch, outputs) of every sample, presented from rest.
+
+        Raises
+        ------
+        InputError
+            When the inputs do not fit the port.
+        """
+        return self._scores(self._present(inputs, samples, key))
+
+    def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
+        """How often each neuron of every hidden layer has sent a spike, (batch, width) each, and the scores."""
+        results = self._present(inputs, samples, key)
+        counts = [results.sent[:, part].astype(self._dtype) for part in self._parts()[:-1]]
+        return (*counts, self._scores(results))
+
+    def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False) -> Spikes:
+        """Present each sample from rest and record the spikes of every layer; on request every membrane in every step."""
+        results = self._present(inputs, samples, key, record=True, membranes=membranes)
+        parts = self._parts()
+        spiking = parts if self.description.spiking_outputs else parts[:-1]
+        shown = tuple(np.ascontiguousarray(results.membranes[:, :, part]) for part in parts) if membranes else ()
+        return Spikes(self._scores(results), tuple(np.ascontiguousarray(results.spikes[:, :, part]) for part in spiking), shown)
+
+    def activity(self, inputs: Array, *, samples: Samples, key: Key) -> Activity:
+        """What goes on in a forward pass, counted; charged as one."""
+        results = self._present(inputs, samples, key)
+        forward, own = results.synapse_counts[:, : self._layers], results.synapse_counts[:, self._layers :]
+        synapses, layers = forward + own, results.layer_counts
+        graded = synapses[:, :, kernels.SENT_GRADED]
+        return Activity(
+            scores=self._scores(results),
+            sent=synapses[:, :, kernels.SENT] + graded,
+            delivered=synapses[:, :, kernels.DELIVERED] + synapses[:, :, kernels.DELIVERED_GRADED],
+            graded=graded,
+            active=layers[:, :, kernels.ACTIVE],
+            spikes=layers[:, :, kernels.SPIKED],
+            messages=_messages(results),
+            over_capacity=layers[:, :, kernels.OVER_CAPACITY],
+            dropped=layers[:, :, kernels.DROPPED],
+            waiting=layers[:, :, kernels.WAITING],
+        )
+
+    def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
+        """Send requests to the synapse memories, which take no draw: digital words are exact.
+
+        Raises
+        ------
+        InputError
+            On an unknown parameter, a wrong shape, a value that is not finite, a delay outside [0, max_delay], or one that is no
+            multiple of the resolution where that is refused; nothing is written then.
+        """
+        for name, words in self._memory.program(requests).items():
+            self._count(name, "synapse_write", words)
+        self._tally("program_call", 1)
+        self._synapses = None
+
+    def read_back(self, *, key: Key) -> Mapping[str, Array]:
+        """What every memory holds."""
+        for name in self._parameters:
+            self._count(name, "byte_sram", self._memory.bytes(name))
+        return self._memory.held()
+
+    def twin(self) -> Any:
+        """The network with the values last asked for, as a ``torch.nn.Module``: no errors of the chip."""
+        from inmaterio.simulators.spiking_twin import make_twin
+
+        return make_twin(self.description, self._memory.nominal())
+
+    def oracle(self) -> DigitalOracle:
+        """The network with the values that the memories hold, in float64, with nominal neurons and ideal links.
+
+        Its gradient is the surrogate gradient of `spiking_twin`: the true one of a spiking network is zero or does not exist.
+        """
+        from inmaterio.simulators.spiking_twin import make_twin
+
+        exact = replace(self.description, dtype="float64")
+        return DigitalOracle(make_twin(exact, self._memory.held()), self._parameters, self._ports["output"])
+
+    def snapshot(self) -> dict[str, Any]:
+        """Memories and clock, as arrays and numbers."""
+        return {"clock_s": self._clock_s} | self._memory.snapshot()
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to a snapshot, to the same bits."""
+        self._memory.restore(snapshot)
+        self._clock_s = float(snapshot["clock_s"])
+        self._synapses = None
+
+    # How it does it --------------------------------------------------------------------------------------------------
+
+    def _present(
+        self, inputs: Array, samples: Samples, key: Key, *, record: bool = False, membranes: bool = False
+    ) -> kernels.Results:
+        """Run a batch and count its events."""
+        given = np.asarray(inputs)
+        if (
+            given.ndim != 2
+            or given.shape[1] != self._ports["input"].size
+            or len(given) == 0
+            or np.shape(samples) != (len(given),)
+        ):
+            check_batch(given, samples, self._ports["input"])
+        driven = np.ascontiguousarray(given, dtype=given.dtype if given.dtype in (np.float32, np.float64) else np.float64)
+        synapses, neurons = self._wiring()
+        batch, total, width, layers = len(driven), self.description.total_steps, len(neurons.leak), self._layers
+        results = kernels.Results(
+            scores=np.zeros((batch, self._neurons[-1])),
+            sent=np.zeros((batch, width), dtype=np.int64),
+            synapse_counts=np.zeros((batch, 2 * layers, 5), dtype=np.int64),
+            layer_counts=np.zeros((batch, layers, 6), dtype=np.int64),
+            spikes=np.zeros((batch, total if record else 0, width), dtype=np.uint8),
+            membranes=np.zeros((batch, total if membranes else 0, width), dtype=self._dtype),
+        )
+        bad = np.zeros(batch, dtype=bool)
+        indices = np.ascontiguousarray(samples, dtype=np.int64)
+        run_in_threads(_run_part, (driven, indices, bad, *results), self._plan(key), synapses, neurons)
+        if bad.any():
+            check_batch(given, samples, self._ports["input"])  # names the value and its place
+        self._charge(results, batch, membranes)
+        return results
+
+    def _wiring(self) -> tuple[kernels.Synapses, kernels.Neurons]:
+        """What the kernels read of memories and neurons, made again after something was written."""
+        if self._synapses is None or self._wired is None:
+            self._synapses = self._memory.synapses(self._gains)
+            thresholds = np.concatenate(self._thresholds).astype(self._dtype)
+            # above a threshold is at or above the next number: exact, and no choice to make for each neuron
+            least = np.nextafter(thresholds, self._dtype.type(np.inf)) if self.description.strict else thresholds
+            bias = np.concatenate([self._memory.bias(k) for k in range(1, self._layers + 1)])
+            self._wired = kernels.Neurons(np.concatenate(self._leaks).astype(self._dtype), bias, least, thresholds)
+        return self._synapses, self._wired
+
+    def _plan(self, key: Key) -> kernels.Plan:
+        about = self.description
+        max_delay = 0 if about.delays == "none" else int(about.max_delay)
+        words = [self._link.words(key.at("link", k)) for k in range(1, self._layers + 1)]
+        return kernels.Plan(
+            widths=np.array(about.layer_widths, dtype=np.int64),
+            steps=int(about.steps),
+            total_steps=int(about.total_steps),
+            block=self._block_steps,
+            max_delay=max_delay,
+            reach=max_delay + self._link.latest,
+            delays=DELAYS.index(about.delays),
+            recurrent=bool(about.recurrent),
+            soft=about.reset == "soft",
+            refractory_steps=int(about.refractory_steps),
+            readout=READOUTS.index(about.readout),
+            capacity=int(about.link_capacity or 0),
+            stall=about.link_policy == "stall",
+            drop=float(about.spike_drop),
+            jitter=float(about.spike_jitter),
+            link_keys=np.array(words, dtype=np.uint64),
+        )
+
+    def _scores(self, results: kernels.Results) -> Array:
+        return results.scores.astype(self._dtype)
+
+    def _parts(self) -> list[slice]:
+        """Where each layer's neurons stand."""
+        ends = np.cumsum(self._neurons)
+        return [slice(int(end) - width, int(end)) for end, width in zip(ends, self._neurons, strict=True)]
+
+    # What it costs ---------------------------------------------------------------------------------------------------
+
+    def _charge(self, results: kernels.Results, batch: int, membranes: bool) -> None:
+        """Count what a batch did, and let its time pass."""
+        about, steps = self.description, batch * self.description.total_steps
+        synapses, layers = results.synapse_counts.sum(axis=0), results.layer_counts.sum(axis=0)
+        messages = _messages(results).sum(axis=0)
+        for k, width in enumerate(self._neurons):
+            for name, row in ((f"weight_{k + 1}", k), (f"recurrent_weight_{k + 1}", self._layers + k)):
+                if name in self._parameters:
+                    self._count(name, "synaptic_event", int(synapses[row, kernels.SENT]))
+                    if synapses[row, kernels.SENT_GRADED]:
+                        self._count(name, "graded_synaptic_event", int(synapses[row, kernels.SENT_GRADED]))
+            active = int(layers[k, kernels.ACTIVE])
+            self._count(f"neurons {k + 1}", "neuron_update_active", active)
+            self._count(f"neurons {k + 1}", "neuron_update_idle", steps * width - active)
+            self._count(f"link {k + 1}", "hop", int(messages[k]) * about.hops_per_spike)
+            if k < self._layers - 1 or about.spiking_outputs:
+                self._count(f"neurons {k + 1}", "spike", int(layers[k, kernels.SPIKED]))
+        read = sum(self._neurons) if membranes else 0 if about.spiking_outputs else self._neurons[-1]
+        if read:
+            self._count("membranes", "membrane_read", steps * read)
+        self._tally("device_pass", batch)
+        self._tally("sample", batch)
+        self._tally("step", steps)
+        self._spend(steps * about.seconds_per_step)
+
+
+def _run_part(driven: Array, samples: Counts, bad: NDArray[np.bool_], *arrays: Any) -> None:
+    """`kernels.run_samples` on a part of a batch; marks a sample whose inputs are no amplitudes."""
+    *results, plan, synapses, neurons = arrays
+    place = kernels.run_samples(driven, samples, kernels.Results(*results), plan, synapses, neurons)
+    if place >= 0:
+        bad[place] = True
+
+
+def _messages(results: kernels.Results) -> Counts:
+    """Spikes on the link into each layer (batch, L): the events of the inputs, then what each layer's link carried."""
+    return np.concatenate([results.synapse_counts[:, :1, kernels.EVENTS], results.layer_counts[:, :-1, kernels.MESSAGES]], axis=1)
+
+
+def _rounded_leak(leak: float, bits: int | None) -> float:
+    """The leak whose decay, 1 - leak, is the multiple of 2^-bits nearest to what was asked for, half to even."""
+    return leak if bits is None else 1.0 - float(np.rint((1.0 - leak) * 2.0**bits)) / 2.0**bits
+
+
+OPTIONS = SpikingDescription
+"""What the options of `build` are, and of what types."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "spiking-ideal": {},
+    "spiking-recurrent": {"recurrent": True},
+    "spiking-imperfect": {
+        "weight_bits": 6,
+        "weight_max": 1.0,
+        "tau_mismatch": 0.1,
+        "threshold_mismatch": 0.1,
+        "gain_mismatch": 0.1,
+        "spike_drop": 0.01,
+        "spike_jitter": 0.5,
+        "stuck_fraction": 0.01,
+    },
+    "spiking-loihi": {"weight_bits": 8, "weight_max": 1.0, "max_delay": 62, "decay_bits": 12},
+}
+"""Substrates of this file by name.
+
+The imperfect one's figures are assumed: 6-bit weights as on BrainScaleS-2, a mismatch of 10 % as by default in Rockpool, and a
+spike in a hundred lost.
+
+The limits of ``spiking-loihi`` are those of the first Loihi (Davies et al., IEEE Micro 38, 82 (2018)): delays of 0 to 62 steps,
+decays that are multiples of 1/4096, and the weights of its mixed-sign mode, even numbers from -256 to 254, 8 bits. Levels here are
+symmetric: level k of -127 .. 127 is the weight 2 k there, weight_max being 254, and -256 is not used; a threshold of 1 is then 254 /
+weight_max there. Membranes and drives are floating point where the chip has integers of 24 bits; its 7-bit traces belong to learning
+on the chip, which this substrate does not offer.
+"""
+
+
+def build(widths: Sequence[int], *, chip: Key, **options: Any) -> SpikingNetwork:
+    """A chip.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Steps times input channels, neurons per hidden layer, output neurons.
+    chip : Key
+        Stream of its static errors.
+    **options
+        Other fields of `SpikingDescription`.
+
+    Raises
+    ------
+    InputError
+        On an unknown option or a value out of range.
+
+    Examples
+    --------
+    >>> network = build((100 * 140, 256, 20), chip=Key(0), steps=100)
+    >>> network.parameters["delay_1"].shape
+    (256, 140)
+    """
+    known = [field.name for field in fields(SpikingDescription) if field.name != "widths"]
+    for name in options:
+        check_name("option of a spiking network", name, known)
+    return SpikingNetwork(SpikingDescription(check_widths(widths), **options), chip)
