@@ -146,9 +146,8 @@ class SourceDrive:
         given = _fingerprint(inputs)
         if self._last is not None and self._last[0] == given and len(samples) == len(inputs):
             return self._last[1]
-        if not _fits(inputs, samples, self._port):
-            if np.iscomplexobj(check_batch(inputs, samples, self._port)):
-                raise InputError("input holds complex values; expected real ones")
+        if not _fits(inputs, samples, self._port) and np.iscomplexobj(check_batch(inputs, samples, self._port)):
+            raise InputError("input holds complex values; expected real ones")
         batch = len(inputs)
         if self._exact:
             factor = self._ask(inputs, given)
