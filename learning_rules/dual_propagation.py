@@ -16,6 +16,10 @@ response, exact for a rectifier as long as no kink lies between. At other alpha 
 unstable there: the means themselves move by O(beta), weights carry that on from layer to layer, and rounds diverge once they
 amplify it.
 
+A network that shares couplings, as a convolutional one does, offers ``Pullback``: then it forms the estimates itself, the sum
+over all places where a coupling is met, and transposes whatever else stands between two layers, such as pooling, on the way
+down.
+
 Separate feedback either stays fixed, which aligns with nothing, or learns from the transposed estimate of its weights: then
 W - B^T shrinks by 1 - rate x weight decay at each step of plain gradient descent (Kolen and Pollack 1994; Akrout et al., NeurIPS
 2019), if both have the same rate.
@@ -227,16 +231,37 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
         When the batch does not fit the ports, or the dyads run away. `Diverged` when the network itself has.
     """
     found = infer(substrate, settings, batch, key)
-    estimates: dict[str, Estimate] = {}
-    parameters, scale = substrate.parameters, -1.0 / settings.beta
-    for k, (difference, below) in enumerate(zip(found.differences, found.below, strict=True), start=1):
-        estimates[f"weight_{k}"] = Outer(difference, below, scale)
-        if f"bias_{k}" in parameters:
-            estimates[f"bias_{k}"] = scale * difference.mean(axis=0)
-        if settings.plastic and k > 1:
-            estimates[f"feedback_{k}"] = Outer(below, difference, scale)
+    scale = -1.0 / settings.beta
+    products = _local_products(substrate, found)
+    estimates = {name: _times(scale, product) for name, product in products.items()}
+    if settings.plastic:
+        for name in (name for name in substrate.parameters if name.startswith("feedback_")):
+            estimates[name] = _transposed(estimates[name.replace("feedback", "weight")])
     diagnostics = Diagnostics(found.loss, found.outputs, float(found.residual.max()), float(np.mean(found.residual > SETTLED)))
     return Update(state, estimates, diagnostics)
+
+
+def _local_products(substrate: Any, found: Inference) -> Mapping[str, Estimate]:
+    """Batch mean of (da_k/dtheta)^T D_k of every parameter: by the network where its couplings are shared, else here."""
+    if "Pullback" in substrate.capabilities:
+        states = (*found.below[1:], found.outputs)
+        return substrate.pullback(found.below[0], states, found.differences)  # type: ignore[no-any-return]
+    products: dict[str, Estimate] = {}
+    for k, (difference, below) in enumerate(zip(found.differences, found.below, strict=True), start=1):
+        products[f"weight_{k}"] = Outer(difference, below)
+        if f"bias_{k}" in substrate.parameters:
+            products[f"bias_{k}"] = difference.mean(axis=0)
+    return products
+
+
+def _times(factor: float, estimate: Estimate) -> Estimate:
+    if isinstance(estimate, Outer):
+        return Outer(estimate.left, estimate.right, factor * estimate.scale)
+    return np.asarray(factor * estimate)
+
+
+def _transposed(estimate: Estimate) -> Estimate:
+    return Outer(estimate.right, estimate.left, estimate.scale) if isinstance(estimate, Outer) else np.array(estimate.T)
 
 
 def predict(substrate: Any, state: State, inputs: Array, samples: Samples, key: Key) -> Array:

@@ -1,6 +1,6 @@
 """The device arrays of clocked layers: what is asked of them, what they hold, what a product heats in them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -11,7 +11,7 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import check_name
 from inmaterio.simulators.capabilities import Array, Outer, Parameter, Request, Write
 from inmaterio.simulators.clocked_layers_description import ClockedLayersDescription
-from inmaterio.simulators.perceptron import layer_parameters
+from inmaterio.simulators.perceptron import coupling_parameters
 from inmaterio.simulators.substrate import check_request
 
 Float = NDArray[np.float64]
@@ -26,16 +26,18 @@ class LayerArrays:
     Parameters
     ----------
     description : ClockedLayersDescription
+    shapes : sequence of (int, int)
+        Lines of each weight_k: (to, from), read and driven on the way up.
     chip : Key
         Stream of the static errors.
     """
 
-    def __init__(self, description: ClockedLayersDescription, chip: Key) -> None:
+    def __init__(self, description: ClockedLayersDescription, shapes: Sequence[tuple[int, int]], chip: Key) -> None:
         self._description = description
         self._limit = float(description.weight_max)
         self._dtype = np.dtype(description.dtype)
-        self._parameters = layer_parameters(
-            description.widths, limit=self._limit, feedback=description.feedback, angle=description.feedback_angle
+        self._parameters = coupling_parameters(
+            shapes, limit=self._limit, feedback=description.feedback, angle=description.feedback_angle
         )
         self._arrays: dict[str, DeviceArray] = {}
         self._requested: dict[str, Array] = {}
@@ -46,7 +48,7 @@ class LayerArrays:
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
-        """weight_k (n_k, n_{k-1}), bias_k (n_k,) and feedback_k (n_{k-1}, n_k), dimensionless, within +-weight_max."""
+        """weight_k (to, from), bias_k (to,) and feedback_k (from, to), dimensionless, within +-weight_max."""
         return dict(self._parameters)
 
     def program(self, requests: Mapping[str, Request], key: Key) -> dict[str, int]:
@@ -95,15 +97,15 @@ class LayerArrays:
         }
 
     def weight(self, layer: int) -> Array:
-        """weight_k as held, (n_k, n_{k-1}): a view."""
+        """weight_k as held, (to, from): a view."""
         return self._arrays[f"weight_{layer}"].weights
 
     def bias(self, layer: int) -> Array:
-        """bias_k as held, (n_k,): a view."""
+        """bias_k as held, (to,): a view."""
         return self._arrays[f"bias_{layer}"].weights[:, 0]
 
     def backward(self, layer: int) -> Array:
-        """What a vector at layer k meets on its way down, (n_{k-1}, n_k): feedback_k as held, or weight_k^T; a view."""
+        """What a vector at layer k meets on its way down, (from, to): feedback_k as held, or weight_k^T; a view."""
         feedback = self._arrays.get(f"feedback_{layer}")
         return self.weight(layer).T if feedback is None else feedback.weights
 
@@ -113,10 +115,10 @@ class LayerArrays:
         Parameters
         ----------
         layer : int
-        squares : ndarray, shape (n_{k-1},)
-            Sum over samples of the squared activity of each line.
+        squares : ndarray, shape (from,)
+            Sum over products of the squared activity of each line.
         batch : int
-            How many samples drive the bias line at activity 1.
+            How many products drive the bias line at activity 1.
         """
         weight, bias = f"weight_{layer}", f"bias_{layer}"
         return {
@@ -125,7 +127,7 @@ class LayerArrays:
         }
 
     def heat_downwards(self, layer: int, squares: Float) -> dict[str, float]:
-        """As `heat_upwards`, of vectors whose squares (n_k,) are driven the other way."""
+        """As `heat_upwards`, of vectors whose squares (to,) are driven the other way."""
         feedback, weight = f"feedback_{layer}", f"weight_{layer}"
         if feedback in self._arrays:
             return {feedback: self._per_square * float(squares @ self._arrays[feedback].conductance_sum(0))}

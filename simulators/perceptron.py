@@ -92,6 +92,32 @@ def layer_parameters(
     ----------
     widths : sequence of int
         Nodes per layer, input first.
+    limit, feedback, angle, digital
+        As in `coupling_parameters`.
+
+    Raises
+    ------
+    InputError
+        When the feedback is unknown or the angle is not in [0, 180] degrees.
+    """
+    shapes = list(zip(widths[1:], widths[:-1], strict=True))
+    return coupling_parameters(shapes, limit=limit, feedback=feedback, angle=angle, digital=digital)
+
+
+def coupling_parameters(
+    shapes: Sequence[tuple[int, int]],
+    *,
+    limit: float = np.inf,
+    feedback: str = "transposed",
+    angle: float = 90.0,
+    digital: bool = False,
+) -> dict[str, Parameter]:
+    """weight_k and bias_k, k = 1..L, then feedback_k, k = 2..L, where it is separate.
+
+    Parameters
+    ----------
+    shapes : sequence of (int, int)
+        (to, from) of each weight_k; feedback_k is (from, to) and bias_k (to,).
     limit : float
         Largest size of a value.
     feedback : str
@@ -108,14 +134,14 @@ def layer_parameters(
     """
     check_name("feedback", feedback, FEEDBACKS)
     check_range("feedback_angle", angle, low=0.0, high=180.0, unit="degrees")
-    layers = len(widths) - 1
+    layers = len(shapes)
     parameters = {}
-    for k in range(1, layers + 1):
-        for name, shape in ((f"weight_{k}", (widths[k], widths[k - 1])), (f"bias_{k}", (widths[k],))):
+    for k, coupling in enumerate(shapes, start=1):
+        for name, shape in ((f"weight_{k}", coupling), (f"bias_{k}", coupling[:1])):
             parameters[name] = Parameter(shape, low=-limit, high=limit, layer=k, readout=k == layers, digital=digital)
     for k in range(2, layers + 1) if feedback == "separate" else ():
         parameters[f"feedback_{k}"] = Parameter(
-            (widths[k - 1], widths[k]),
+            shapes[k - 1][::-1],
             low=-limit,
             high=limit,
             layer=k - 1,

@@ -34,6 +34,9 @@ SUBSTRATES = (
     "digital-feedforward",
     "crossbars-ideal",
     "crossbars-imperfect",
+    "convolutional-feedforward",
+    "convolutional-crossbars-ideal",
+    "convolutional-crossbars-imperfect",
     "resistive-ideal",
     "resistive-imperfect",
     "cavity",
@@ -47,6 +50,10 @@ SUBSTRATES = (
     "wave-medium-nonlinear",
     "allen-cahn",
     "fisher-kpp",
+    "spiking-ideal",
+    "spiking-imperfect",
+    "spiking-recurrent",
+    "spiking-loihi",
     f"{DOUBLES / 'random_medium.py'}:random-network",
     f"{DOUBLES / 'random_medium.py'}:tunable-random-network",
     f"{DOUBLES / 'black_box.py'}:black-box",
@@ -78,7 +85,16 @@ RULES = (
     f"{DOUBLES / 'own_master_copy.py'}:own-master-copy",
 )
 
-WITH_ERRORS = ("hopfield-imperfect", "resistive-imperfect", "crossbars-imperfect", "hopfield-separate", "outer-only-array")
+WITH_ERRORS = (
+    "hopfield-imperfect",
+    "resistive-imperfect",
+    "crossbars-imperfect",
+    "convolutional-crossbars-imperfect",
+    "hopfield-separate",
+    "outer-only-array",
+    "spiking-imperfect",
+    "spiking-loihi",
+)
 """Substrates whose devices do not hold exactly what they are asked to."""
 
 PARTNERS = {"solver-descent": {"solver": f"{DOUBLES / 'linear_solver.py'}:linear-solver"}}
@@ -147,11 +163,24 @@ def requests(substrate: Any, scale: float = 0.3) -> dict[str, Any]:
     rng = np.random.default_rng(2)
     made: dict[str, Any] = {}
     for name, parameter in substrate.parameters.items():
-        if "Write" in parameter.accepts:
+        if parameter.unit == "step":  # delays are whole numbers
+            made[name] = Write(rng.integers(parameter.low, parameter.high, parameter.shape, endpoint=True).astype(float))
+        elif "Write" in parameter.accepts:
             made[name] = Write(np.clip(scale * rng.uniform(-1, 1, parameter.shape), parameter.low, parameter.high))
         else:
             made[name] = Outer(rng.uniform(-1, 1, (3, parameter.shape[0])), rng.uniform(-1, 1, (3, parameter.shape[1])), scale)
     return made
+
+
+def settled_or_driven(substrate: Any, x: np.ndarray, i: np.ndarray, key: Key) -> tuple[np.ndarray, ...]:
+    """States of every layer: of a settling, or of products through one layer after the other."""
+    if "Relaxing" in substrate.capabilities:
+        return tuple(substrate.settle(x, samples=i, key=key, steps=5).states)
+    states, below = [], x
+    for k in range(1, max(one.layer for one in substrate.parameters.values()) + 1):
+        below = substrate.respond(k, substrate.product(k, below, samples=i, key=key))
+        states.append(below)
+    return tuple(states)
 
 
 CALLS: Mapping[str, Any] = {
@@ -165,11 +194,12 @@ CALLS: Mapping[str, Any] = {
     "Adjoint": lambda s, x, i, key: s.adjoint(x, np.ones((len(x), 3)), samples=i, key=key),
     "Relaxing": lambda s, x, i, key: s.settle(x, samples=i, key=key, steps=5, record=True),
     "LocalContrast": lambda s, x, i, key: s.local_contrast(x, s.settle(x, samples=i, key=key, steps=5).states),
-    "Pullback": lambda s, x, i, key: s.pullback(x, *[s.settle(x, samples=i, key=key, steps=5).states] * 2),
+    "Pullback": lambda s, x, i, key: s.pullback(x, *[settled_or_driven(s, x, i, key)] * 2),
     "TransposedSettling": lambda s, x, i, key: (
         s.settle(x, samples=i, key=key, steps=5),
         s.settle_transposed(x, samples=i, key=key, nudge=Nudge("mse", np.full((len(x), 3), 0.5), 0.1), steps=5),
     ),
+    "Spiking": lambda s, x, i, key: s.run(x, samples=i, key=key, membranes=True),
     "Transpose": lambda s, x, i, key: (
         drive := s.product(1, x, samples=i, key=key),
         s.respond(1, drive),
@@ -333,7 +363,8 @@ class TestSubstrate:
             return
         x, i = drive(substrate)
         with substrate.ledger.phase("evaluate"):
-            for bad in (x[:, :-1], np.where(x == x[0, 0], np.nan, x), x + 100.0):
+            beyond = x + 100.0 if np.isfinite(substrate.ports["input"].high) else x - 100.0
+            for bad in (x[:, :-1], np.where(x == x[0, 0], np.nan, x), beyond):
                 with pytest.raises(InputError, match="input"):
                     substrate.forward(bad, samples=i, key=Key(0))
             with pytest.raises(InputError, match="samples"):
@@ -354,7 +385,9 @@ PAIRS = [(rule, substrate) for rule in RULES for substrate in SUBSTRATES]
 
 def costly(rule: str, substrate: str) -> bool:
     light = rule == "delta-rule" and substrate in LIGHT
-    other = rule.endswith(("solver-descent", "own-master-copy")) and "random-network" in substrate
+    other = rule.endswith(("solver-descent", "own-master-copy")) and (
+        "random-network" in substrate or "convolutional" in substrate
+    )
     return substrate in WAVEFORM or (substrate in HEAVY and not light) or other
 
 
