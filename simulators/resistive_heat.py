@@ -52,13 +52,14 @@ def add_heat(
         width = widths[k]
         size = batch * width
         voltages = state[state_start : state_start + size].reshape(batch, width)
-        met = input_currents[:size].reshape(batch, width)
-        total = input_heat
-        if k > 0:
+        met = scratch[:size].reshape(batch, width)
+        if k == 0:
+            met[:] = input_currents.reshape(batch, width)
+            total = input_heat
+        else:
             below_width = widths[k - 1]
             below = state[state_start - batch * below_width : state_start].reshape(batch, below_width)
             coupling = couplings[weight_start - width * below_width : weight_start].reshape(width, below_width)
-            met = scratch[:size].reshape(batch, width)
             np.dot(below, coupling.T, met)
             total = 0.0
             for b in range(batch):

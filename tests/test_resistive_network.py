@@ -14,7 +14,7 @@ from inmaterio.simulators.resistive_description import NudgingCurrents, Resistiv
 from inmaterio.simulators.resistive_network import ResistiveNetwork
 from inmaterio.simulators.resistive_nodes import assemble_nodes, node_weights
 from tests.naive_resistive import branch_currents, heat, settle_node_by_node
-from tests.resistive_circuits import DEEP, KEY, TRANSFORMERS, network, settled_volts, some_batch
+from tests.resistive_circuits import DEEP, KEY, TRANSFORMERS, WIDTHS, network, settled_volts, some_batch
 
 AMPLIFIED = pytest.mark.parametrize("options", [{}, DEEP, TRANSFORMERS], ids=["none", "vcvs-cccs", "transformer"])
 
@@ -25,8 +25,9 @@ def circuit_of(chip: ResistiveNetwork, inputs: np.ndarray) -> ResistiveCircuit:
 
 @AMPLIFIED
 @pytest.mark.parametrize("sweeps", [1, 2, 5])
-def test_sweeps_are_those_of_the_twin(options: dict[str, Any], sweeps: int) -> None:
-    chip = network(**options)
+@pytest.mark.parametrize("widths", [WIDTHS, (3, 4, 6, 9)], ids=["narrowing", "widening"])
+def test_sweeps_are_those_of_the_twin(options: dict[str, Any], sweeps: int, widths: tuple[int, ...]) -> None:
+    chip = network(widths, **options)
     data = some_batch(chip)
     unit, volts = chip.description.siemens_unit, chip.description.volts_per_output
     circuit = circuit_of(chip, data.inputs)
@@ -172,8 +173,9 @@ def test_two_resistors_and_a_diode_by_hand() -> None:
 
 
 @AMPLIFIED
-def test_heat_is_what_every_resistor_burns(options: dict[str, Any]) -> None:
-    chip = network(bias=False, **options)
+@pytest.mark.parametrize("widths", [WIDTHS, (3, 4, 6, 9)], ids=["narrowing", "widening"])
+def test_heat_is_what_every_resistor_burns(options: dict[str, Any], widths: tuple[int, ...]) -> None:
+    chip = network(widths, bias=False, **options)
     data = some_batch(chip)
     circuit = circuit_of(chip, data.inputs)
     volts = settled_volts(chip, data.inputs)
