@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inmaterio.devices.compilation import kernel
+from inmaterio.devices.subnormals import flush_subnormals, restore_subnormals
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.scalar_wave_kernels import Coefficients, advance, plain_row
 
@@ -78,19 +79,23 @@ def run_recorded(
     if boxes.shape[0]:
         save_box(fields[1], row, column, boxes[0])
         save_box(fields[0], row, column, boxes[1])
+    stopped = -1
+    mode = flush_subnormals()
     for n in range(steps):
         now, out = fields[n % 2], fields[1 - n % 2]
         if rings.shape[0]:
             save_ring(now, row, column, h, w, rings[n])
         if advance(coefficients, out, now, psi_rows, zeta_rows, psi_columns, zeta_columns, spare, 0, coefficients.ratio.shape[0]):
-            return n
+            stopped = n
+            break
         for k in range(source_cells.shape[0]):
             out[source_cells[k, 0] + 1, source_cells[k, 1] + 1] += source_gains[k] * sources[k, n]
         for k in range(probe_cells.shape[0]):
             traces[k, n] = out[probe_cells[k, 0] + 1, probe_cells[k, 1] + 1]
         if boxes.shape[0]:
             save_box(out, row, column, boxes[n + 2])
-    return -1
+    restore_subnormals(mode)
+    return stopped
 
 
 @kernel
@@ -206,6 +211,7 @@ def pull_linear(
         Gains sum over n of v^(n+1) (L u^n + h^2 s^n).
     source_gradient : ndarray, shape (sources, steps)
     """
+    mode = flush_subnormals()
     row, column = corner[0], corner[1]
     if last == trace_gradient.shape[1]:
         drive_probes(adjoint[last % 2], probe_cells, probe_gains, trace_gradient, last - 1)
@@ -222,6 +228,7 @@ def pull_linear(
         advance(coefficients, v_before, v, psi_rows, zeta_rows, psi_columns, zeta_columns, spare, 0, coefficients.ratio.shape[0])
         if n > 0:
             drive_probes(v_before, probe_cells, probe_gains, trace_gradient, n - 1)
+    restore_subnormals(mode)
 
 
 @kernel
@@ -377,6 +384,7 @@ def pull_nonlinear(
     total, dense : ndarray, shape (h, w)
         Gain the gradients with respect to c_lin dt / h and to the density.
     """
+    mode = flush_subnormals()
     row, column = corner[0], corner[1]
     h, w = total.shape
     # what follows from the field that the step below starts from, then room for what the step needs
@@ -421,3 +429,4 @@ def pull_nonlinear(
             drive_nonlinear_probes(
                 v_before, probe_cells, probe_gains, trace_gradient, n - 1, row, column, speed, gain, multiplier
             )
+    restore_subnormals(mode)

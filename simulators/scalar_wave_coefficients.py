@@ -69,8 +69,14 @@ def _prepare(medium: Medium) -> Coefficients:
         saturable_damping=real(0.0 if nonlinearity is None else nonlinearity.loss_per_s * grid.step_s),
         inverse_saturation=real(0.0 if nonlinearity is None else nonlinearity.saturation**-2.0),
         largest_courant=real((1.0 + ROUNDING) / math.sqrt(2.0)),
+        ratio_columns=cast(_ratio_columns(np.square(courant), absorber.cells if absorber.kind == "cpml" else 0)),
         **{name: cast(values) for name, values in _strip_coefficients(medium, speed).items()},
     )
+
+
+def _ratio_columns(ratio: Floats, cells: int) -> Floats:
+    """The left and right strips of a map, columns along memory: (2, cells, rows)."""
+    return np.stack([ratio[:, :cells].T, ratio[:, ratio.shape[1] - cells :].T])
 
 
 def _strip_coefficients(medium: Medium, speed: Floats) -> dict[str, Floats]:

@@ -47,6 +47,8 @@ class Coefficients(NamedTuple):
         g in the top strip of a graded absorber and then in the bottom one, rows in the grid's order.
     gain_columns : ndarray, shape (2, cells)
         g in its left and right strips, in rows that no top or bottom strip covers.
+    ratio_columns : ndarray, shape (2, cells, rows)
+        C in the left and right strips of a CPML, as their memory variables lie.
     half_decay, half_gain : ndarray, shape (2, cells + 1)
         q and a at the half nodes before each cell of the low (top, left) and high strip and after its last one.
     node_decay, node_gain : ndarray, shape (2, cells)
@@ -68,6 +70,7 @@ class Coefficients(NamedTuple):
     largest_courant: float
     gain_rows: Array
     gain_columns: Array
+    ratio_columns: Array
     half_decay: Array
     half_gain: Array
     node_decay: Array
@@ -133,7 +136,7 @@ def nonlinear_row(
 def match_columns(
     out: Array,
     now: Array,
-    ratio: Array,
+    ratio_columns: Array,
     psi: Array,
     zeta: Array,
     half_decay: Array,
@@ -149,14 +152,14 @@ def match_columns(
     """Add C X_x to rows of a left or right strip that begins at column `first`, after its memory variables have moved on.
 
     A strip is too narrow for loops along its rows. So a block of it is turned into `across`, where columns lie along memory as
-    they do in psi and zeta, and X is turned back. Unsigned indices: with signed ones each access asks first whether to count from
-    the end, and the loops are not vectorised.
+    they do in psi and zeta, and C X is turned back. Unsigned indices: with signed ones each access asks first whether to count
+    from the end, and the loops are not vectorised.
     """
     one, two, start, length = np.uint64(1), np.uint64(2), np.uint64(first), np.uint64(zeta.shape[1])
     s, begin, count = np.uint64(side), np.uint64(first_row), np.uint64(last_row - first_row)
-    total = length + two  # rows of `across` from here on hold X
-    for i in range(count):
-        for k in range(length + two):
+    total = length + two  # rows of `across` from here on hold C X
+    for k in range(length + two):
+        for i in range(count):
             across[k, i] = now[begin + i + one, start + k]
     for k in range(length + one):
         q, a = half_decay[s, k], half_gain[s, k]
@@ -170,10 +173,10 @@ def match_columns(
             bend = (across[k, i] + across[k + two, i]) - (u + u) + spread
             stretched = q * zeta[s, k, begin + i] + a * bend
             zeta[s, k, begin + i] = stretched
-            across[total + k, i] = spread + stretched
-    for i in range(count):
-        for k in range(length):
-            out[begin + i + one, start + k + one] += ratio[begin + i, start + k] * across[total + k, i]
+            across[total + k, i] = ratio_columns[s, k, begin + i] * (spread + stretched)
+    for k in range(length):
+        for i in range(count):
+            out[begin + i + one, start + k + one] += across[total + k, i]
 
 
 @kernel
@@ -299,7 +302,7 @@ def advance(
                 match_columns(
                     out,
                     now,
-                    ratio,
+                    c.ratio_columns,
                     psi_columns,
                     zeta_columns,
                     c.half_decay,
