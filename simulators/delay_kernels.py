@@ -23,8 +23,17 @@ Array = NDArray[Any]
 SAMPLES_AT_ONCE = 8
 """Samples that pass one sender's kernel before the next is fetched: their drives stay in the second-level cache."""
 
-SENDERS_AT_ONCE = 16
+SENDERS_AT_ONCE = 64
 """Senders a thread takes at once."""
+
+
+@kernel
+def count_events(spikes: Array) -> int:
+    """How many elements of a flat array are not zero."""
+    found = 0
+    for place in range(spikes.size):
+        found += spikes[place] != 0
+    return found
 
 
 @kernel(parallel=True)

@@ -2,12 +2,12 @@
 
     x[t] = sum_d s[t - d] K[d],    ds[t] = sum_d g[t + d] K[d]^T,    dK[d] = sum_t s[t]^T g[t + d]
 
-A plain convolution multiplies every synapse with every step once per tap. In blocks of S steps, with spectra of length L = S + taps - 1,
-it is once or twice four real products for about L / 2 frequencies: with 25 taps a tenth of the work. The
+A plain convolution takes every synapse once per step and tap. In blocks of S steps, with spectra of length L = S + taps - 1, it
+is taken four times per block and frequency, of which there are about L / 2: with 25 taps and 100 steps a tenth of the work. The
 transforms are matrix products as well, with all samples and neurons in one matrix, so that nothing has to be transposed.
 
-Arrays are (steps, batch, neurons) and kernels (taps, senders, receivers); a spectrum is (2, frequencies, ...), real and imaginary part.
-The rounding error is that of the matrix products: some 1e-7 of the largest values in float32.
+Arrays are (steps, batch, neurons) and kernels (taps, senders, receivers); a spectrum is (2, frequencies, ...), real and imaginary
+part. The rounding error is that of the matrix products: some 1e-7 of the largest values in float32.
 """
 
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ class Plan:
 
     @property
     def blocks(self) -> int:
+        """Blocks the signals are cut into; the last may be shorter."""
         return -(-self.steps // self.block)
 
     @property
@@ -53,6 +54,10 @@ class Plan:
         """Real multiply-accumulates per sample of one product with its two transforms, those of the kernels left out."""
         transforms = 2 * self.frequencies * (self.block * senders + self.length * receivers)
         return self.blocks * (4 * self.frequencies * senders * receivers + transforms)
+
+    def kernel_macs(self, senders: int, receivers: int) -> int:
+        """Real multiply-accumulates of the transform of the kernels."""
+        return 2 * self.frequencies * self.taps * senders * receivers
 
 
 @cache

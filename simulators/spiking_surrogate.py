@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons over time, forward, and backward with a surrogate for the derivative of the spike.
+"""Leaky integrate-and-fire neurons over time, differentiable with a surrogate for the derivative of the spike.
 
     h[t] = leak v[t - 1] + x[t],   s[t] = 1 where h[t] >= threshold,   v[t] = h[t] (1 - s[t])  or  h[t] - threshold s[t]
 
@@ -8,18 +8,25 @@ Backward, with gs and gx the gradients of spikes and drive, from the last step t
 
 where S'(x) = (a / 2) / (1 + (pi / 2 a x)^2), a = 5: the derivative of an arctangent. The reset itself is not differentiated.
 
-Arrays are (steps, neurons of all samples), so that a step of every neuron is one contiguous run.
+Kernels take arrays (steps, neurons of all samples), so that a step of every neuron is one contiguous run. The functions below
+take tensors (steps, batch, neurons) of whole sequences, and are one node of automatic differentiation each.
 
 Source: Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024, arXiv:2306.17670; its neuron is that of Fang et al., ICCV 2021.
 """
 
-from typing import Any
+from functools import cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
 from inmaterio.devices.compilation import kernel
+from inmaterio.simulators.delayed_synapses import as_array, kernel_gradient, offsets
+
+if TYPE_CHECKING:
+    import torch
 
 Array = NDArray[Any]
 
@@ -31,7 +38,7 @@ COLUMNS = 2048
 
 
 @kernel(parallel=True)
-def fire(
+def fire_forward(
     drive: Array, leak: float, threshold: float, limit: float, soft: bool, refractory: int, spikes: Array, membranes: Array
 ) -> None:
     """Spikes (0 or 1) and h of every step.
@@ -70,7 +77,7 @@ def fire(
 
 
 @kernel(parallel=True)
-def fire_recurrent(
+def fire_recurrent_forward(
     drive: Array,
     leak: float,
     threshold: float,
@@ -83,7 +90,7 @@ def fire_recurrent(
     spikes: Array,
     membranes: Array,
 ) -> None:
-    """As `fire`, with synapses from the layer to itself, through which a spike arrives one step later than its delay says.
+    """As `fire_forward`, with synapses from the layer to itself, which take one step more than their delay says.
 
     Parameters
     ----------
@@ -152,11 +159,11 @@ def fire_backward(
     Parameters
     ----------
     gradient, spikes, membranes, out : ndarray, shape (steps, neurons)
-        Gradient of the spikes; what `fire` gave; gradient of the drive.
+        Gradient of the spikes; what the way forward gave; gradient of the drive.
     carried : ndarray, shape (neurons,)
         Gradient of v in step last - 1 from later steps; changed to that of v in step first - 1.
     """
-    steps, size = spikes.shape
+    size = carried.size
     unit = carried.dtype.type
     half, slope = unit(0.5 * SURROGATE_SHARPNESS), unit(0.5 * np.pi * SURROGATE_SHARPNESS)
     one, zero = unit(1), unit(0)
@@ -183,7 +190,7 @@ def fire_backward(
 
 
 @kernel(parallel=True)
-def integrate(drive: Array, leak: float, membranes: Array) -> None:
+def integrate_forward(drive: Array, leak: float, membranes: Array) -> None:
     """h[t] = leak h[t - 1] + x[t]; arrays (steps, neurons)."""
     steps, size = drive.shape
     for block in prange((size + COLUMNS - 1) // COLUMNS):
@@ -195,3 +202,129 @@ def integrate(drive: Array, leak: float, membranes: Array) -> None:
             for j in range(width):
                 potential[j] = leak * potential[j] + x[j]
                 m[j] = potential[j]
+
+
+class Neuron(NamedTuple):
+    """What the neurons of a layer are; see `inmaterio.simulators.spiking_description.SpikingDescription`."""
+
+    leak: float
+    threshold: float
+    soft: bool
+    strict: bool
+    refractory: int
+
+
+def fire(drive: "torch.Tensor", neuron: Neuron) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Spikes and membranes h, (steps, batch, neurons); only the spikes can be differentiated."""
+    return _functions().Fire.apply(drive, neuron)  # type: ignore[no-any-return]
+
+
+def fire_recurrent(
+    drive: "torch.Tensor", neuron: Neuron, kernels: "torch.Tensor", sharp: "tuple[torch.Tensor, torch.Tensor] | None" = None
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """As `fire`, with synapses (taps, senders, receivers) from the layer to itself, which take one step more than their tap.
+
+    Where delays are whole, `sharp` is the weights and delays (receivers, senders) that `kernels` are made of: spikes are then
+    scattered.
+    """
+    return _functions().FireRecurrent.apply(drive, kernels, neuron, sharp)  # type: ignore[no-any-return]
+
+
+def integrate(drive: "torch.Tensor", leak: float) -> "torch.Tensor":
+    """Membranes h (steps, batch, neurons) of neurons that do not spike."""
+    return _functions().Integrate.apply(drive, leak)  # type: ignore[no-any-return]
+
+
+def _flat(tensor: "torch.Tensor") -> Any:
+    """(steps, neurons of all samples)."""
+    return as_array(tensor).reshape(len(tensor), -1)
+
+
+def _numbers(neuron: Neuron, unit: Any) -> Any:
+    """What the kernels want to know of neurons: leak, threshold, what a membrane has to reach, soft, refractory."""
+    threshold = unit(neuron.threshold)
+    # a membrane has to pass a strict threshold: to reach the next number above it
+    limit = np.nextafter(threshold, unit(np.inf)) if neuron.strict else threshold
+    return unit(neuron.leak), threshold, limit, neuron.soft, neuron.refractory
+
+
+@cache
+def _functions() -> Any:
+    """The functions' classes; made on first use, since torch takes a second to import."""
+    import torch
+
+    def step_back(
+        gradient: torch.Tensor, kept: Any, neuron: Neuron, steps: tuple[int, int], carried: torch.Tensor, out: torch.Tensor
+    ) -> None:
+        spikes, membranes = kept
+        flow = carried.numpy().reshape(-1)
+        leak, threshold, _, soft, refractory = _numbers(neuron, flow.dtype.type)
+        numbers = leak, threshold, soft, refractory, *steps
+        fire_backward(_flat(gradient), _flat(spikes), _flat(membranes), *numbers, flow, _flat(out))
+
+    class Fire(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, drive: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torch.Tensor]:
+            spikes, membranes = drive.new_empty(drive.shape), drive.new_empty(drive.shape)
+            array = _flat(drive)
+            fire_forward(array, *_numbers(neuron, array.dtype.type), _flat(spikes), _flat(membranes))
+            ctx.save_for_backward(spikes, membranes)
+            ctx.neuron = neuron
+            ctx.mark_non_differentiable(membranes)
+            return spikes, membranes
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            kept = ctx.saved_tensors
+            out = kept[0].new_empty(kept[0].shape)
+            step_back(gradients[0], kept, ctx.neuron, (0, len(out)), torch.zeros_like(out[0]), out)
+            return out, None
+
+    class FireRecurrent(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, drive: torch.Tensor, kernels: torch.Tensor, neuron: Neuron, sharp: Any) -> Any:
+            spikes, membranes = drive.new_empty(drive.shape), drive.new_empty(drive.shape)
+            array = as_array(drive)
+            unit = array.dtype.type
+            if sharp is None:
+                synapses: Any = np.zeros((0, 0), unit), np.zeros((0, 0), np.uint32), as_array(kernels.transpose(0, 1))
+            else:
+                synapses = as_array(sharp[0].t()), offsets(sharp[1]), np.zeros((1, len(kernels), 1), unit)
+            fire_recurrent_forward(array, *_numbers(neuron, unit), *synapses, spikes.numpy(), membranes.numpy())
+            ctx.save_for_backward(spikes, membranes, kernels)
+            ctx.neuron = neuron
+            ctx.mark_non_differentiable(membranes)
+            return spikes, membranes
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            *kept, kernels = ctx.saved_tensors
+            spikes, taps = kept[0], len(kernels)
+            steps, batch, neurons = spikes.shape
+            # what a step sends back to the steps before it is added to what comes from outside; in front is room for what is lost
+            flow = torch.cat([spikes.new_zeros(taps, batch, neurons), gradients[0]])
+            carried, out = spikes.new_zeros(batch, neurons), spikes.new_empty(spikes.shape)
+            back = kernels.flip(0).transpose(1, 2).contiguous()
+            for t in range(steps - 1, -1, -1):
+                step_back(flow[taps:], kept, ctx.neuron, (t, t + 1), carried, out)
+                flow[t : t + taps].baddbmm_(out[t].expand(taps, batch, neurons), back)
+            late = torch.cat([out[1:], torch.zeros_like(out[:1])])
+            return out, kernel_gradient(spikes, late, taps) if ctx.needs_input_grad[1] else None, None, None
+
+    class Integrate(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, drive: torch.Tensor, leak: float) -> torch.Tensor:
+            membranes, ctx.leak = drive.new_empty(drive.shape), leak
+            array = _flat(drive)
+            integrate_forward(array, array.dtype.type(leak), _flat(membranes))
+            return membranes
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            # the same sum, from the last step back
+            turned = _flat(gradients[0].flip(0))
+            out = gradients[0].new_empty(gradients[0].shape)
+            integrate_forward(turned, turned.dtype.type(ctx.leak), _flat(out))
+            return out.flip(0), None
+
+    return SimpleNamespace(Fire=Fire, FireRecurrent=FireRecurrent, Integrate=Integrate)

@@ -1,7 +1,7 @@
 """The differentiable twin of a spiking chip: the network of its description on tensors, without errors of the hardware.
 
-Called plainly it computes what an ideal chip computes with its delays rounded, half to even, to multiples of their resolution: the
-same spikes, and scores up to the order of sums. With `use_gaussian` every delay becomes a Gaussian over whole delays about a
+Called plainly it computes what an ideal chip computes with its delays rounded, half to even, to multiples of their resolution:
+the same spikes, and scores up to the order of sums. With `use_gaussian` every delay becomes a Gaussian over whole delays about a
 continuous centre (DCLS), so that delays have a gradient; `use_rounded` goes back. Its gradient is that of backpropagation through
 time with a surrogate for the derivative of the spike (`inmaterio.simulators.spiking_surrogate`).
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inmaterio.devices.validation import check_array, check_range
-from inmaterio.simulators import delayed_synapses
+from inmaterio.simulators import delayed_synapses, spiking_surrogate
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.delay_spectra import make_plan
 from inmaterio.simulators.spiking_description import SpikingDescription
@@ -31,7 +31,7 @@ def make_twin(description: SpikingDescription, values: Mapping[str, Array]) -> "
     """The network as a torch module in the description's dtype, with these values, named as the chip's parameters are.
 
     It is called as ``twin(inputs)`` with inputs (batch, steps x channels) and returns scores (batch, outputs).
-    ``twin.record(inputs)`` returns scores, the spikes of every layer that spikes and h of every layer, (batch, steps, width) each.
+    ``twin.record(inputs)`` returns scores, the spikes of every layer that spikes, and h of every layer, (batch, steps, width).
     ``twin.use_gaussian(sigma)`` and ``twin.use_rounded()`` choose what its delays are. ``macs_per_sample`` and
     ``macs_backward_per_sample`` are what dense spectra take; events take fewer where spikes are few.
 
@@ -128,22 +128,22 @@ def _twin() -> Any:
             kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps)
             return delayed_synapses.spread_synapses(spikes, kernels, bias)
 
-        def _neuron(self, leak: float) -> delayed_synapses.Neuron:
+        def _neuron(self, leak: float) -> spiking_surrogate.Neuron:
             about = self.description
             known = nominal_leak(about, leak)
-            return delayed_synapses.Neuron(known, about.threshold, about.reset == "soft", about.strict, about.refractory_steps)
+            return spiking_surrogate.Neuron(known, about.threshold, about.reset == "soft", about.strict, about.refractory_steps)
 
         def _hidden(self, layer: int, spikes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             drive, neuron = self._drive(layer, spikes), self._neuron(self.description.leak)
             if not self.description.recurrent:
-                return delayed_synapses.fire(drive, neuron)
+                return spiking_surrogate.fire(drive, neuron)
             weight, delay = self._synapses("recurrent_", layer)
             if self.sigma is None or self.taps == 1:
                 whole = self._whole(delay)
                 kernels = delayed_synapses.sharp_kernels(weight, whole, self.taps)
-                return delayed_synapses.fire_recurrent(drive, neuron, kernels, (weight.detach(), whole))
+                return spiking_surrogate.fire_recurrent(drive, neuron, kernels, (weight.detach(), whole))
             kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps)
-            return delayed_synapses.fire_recurrent(drive, neuron, kernels)
+            return spiking_surrogate.fire_recurrent(drive, neuron, kernels)
 
         def _run(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
             """Scores, spikes and membranes, (steps, batch, width) each."""
@@ -158,11 +158,11 @@ def _twin() -> Any:
                 membranes.append(membrane)
             drive = self._drive(layers, below)
             if about.spiking_outputs:
-                below, membrane = delayed_synapses.fire(drive, self._neuron(about.output_leak))
+                below, membrane = spiking_surrogate.fire(drive, self._neuron(about.output_leak))
                 spikes.append(below)
                 scores = below.sum(0)
             else:
-                membrane = delayed_synapses.integrate(drive, nominal_leak(about, about.output_leak))
+                membrane = spiking_surrogate.integrate(drive, nominal_leak(about, about.output_leak))
                 scores = membrane.softmax(2).sum(0) if about.readout == "softmax-sum" else membrane.mean(0)
             membranes.append(membrane)
             return scores, spikes, membranes
