@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils as _cgutils
+from numba.core import types
 from numba.extending import intrinsic, overload
+
+cgutils: Any = _cgutils  # it carries no types
 
 IS_X86 = platform.machine() in ("x86_64", "AMD64", "x86", "i386", "i686")
 
@@ -47,8 +50,7 @@ def _call_with_slot(builder: Any, slot: Any, name: str) -> None:
     builder.call(function, [builder.bitcast(slot, address)])
 
 
-@intrinsic
-def _read_mode(typing_context: Any) -> Any:
+def _define_read_mode(typing_context: Any) -> Any:
     """MXCSR of this thread."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -59,8 +61,7 @@ def _read_mode(typing_context: Any) -> Any:
     return types.uint32(), generate
 
 
-@intrinsic
-def _write_mode(typing_context: Any, mode: Any) -> Any:
+def _define_write_mode(typing_context: Any, mode: Any) -> Any:
     """Make a 32-bit number the MXCSR of this thread."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -72,15 +73,19 @@ def _write_mode(typing_context: Any, mode: Any) -> Any:
     return types.void(types.uint32), generate
 
 
+_read_mode: Any = intrinsic(_define_read_mode)
+_write_mode: Any = intrinsic(_define_write_mode)
+
+
 @overload(flush_subnormals)
 def _flush_subnormals() -> Callable[[], int]:
     if not IS_X86:
         return lambda: 0
 
     def flush() -> int:
-        mode = _read_mode()
+        mode: Any = _read_mode()
         _write_mode(np.uint32(mode | np.uint32(FLUSH)))
-        return np.int64(mode)  # type: ignore[return-value]  # compiled, one is the other
+        return int(mode)
 
     return flush
 
