@@ -26,6 +26,7 @@ from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.fixed_point import loss_values, split_layers
 from inmaterio.simulators.resistive_description import NudgingCurrents, ResistiveCircuit, ResistiveDescription
 from inmaterio.simulators.resistive_flat import flatten
+from inmaterio.simulators.resistive_grounding import check_grounded
 from inmaterio.simulators.resistive_kernels import settle_flat
 from inmaterio.simulators.resistive_shockley import settle_shockley
 
@@ -94,7 +95,7 @@ class ResistiveModel:
         Raises
         ------
         InputError
-            When the residual stays above the tolerance.
+            When conductances join a node to no source, or the residual stays above the tolerance.
         """
         sources = self.sources(inputs)
         batch = len(sources)
@@ -108,6 +109,9 @@ class ResistiveModel:
             settled = settle_shockley(self.circuit(inputs), nudge=nudge, steps=None if tolerance is not None else steps)
             return tuple(np.asarray(layer, dtype=np.float64) / volts for layer in settled.volts)
         flat = flatten(self.description, self.weights)
+        if not flat.row_sums.all():
+            # some node hangs on no node below it
+            check_grounded(self.circuit(inputs))
         blocks = [np.broadcast_to(current, (batch, len(current))).copy() for current in self.biases]
         blocks[0] += sources @ self.weights[0].T
         state = np.zeros(batch * flat.totals.size)

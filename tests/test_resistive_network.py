@@ -139,6 +139,35 @@ def test_reciprocity(options: dict[str, Any]) -> None:
     assert symmetric == (options != DEEP)
 
 
+@pytest.mark.parametrize("options", [{}, TRANSFORMERS, DEEP], ids=["none", "transformer", "vcvs-cccs"])
+def test_conductances_of_the_whole_network_are_symmetric_to_rounding(options: dict[str, Any]) -> None:
+    """Resistor by resistor: current into node i per volt at node j, and what the solver finds for a current into each node."""
+    chip = network(**options)
+    data = some_batch(chip, size=1)
+    circuit = circuit_of(chip, data.inputs)
+    sizes = [len(sign) for sign in circuit.diodes]
+    nodes, edges = sum(sizes), np.cumsum(sizes)[:-1]
+
+    def into(volts: np.ndarray) -> np.ndarray:
+        return np.concatenate(branch_currents(circuit, np.split(volts, edges), 0)[0])
+
+    at_rest = into(np.zeros(nodes))
+    conductance = np.stack([at_rest - into(one) for one in np.eye(nodes)], axis=1)
+    weight = np.repeat(chip.description.energy_scales(), sizes)
+    largest = np.abs(conductance).max()
+    symmetric = np.abs(conductance - conductance.T).max() < 1e-12 * largest
+    assert symmetric == ("reciprocal" in chip.traits) == (options != DEEP)
+    # amplifiers that burn power: symmetric once each layer's currents are weighed by its c_k
+    weighed = weight[:, None] * conductance
+    assert np.abs(weighed - weighed.T).max() < 1e-12 * np.abs(weighed).max()
+    # with the diodes as they are, volts are the inverse's, symmetric likewise, and they are what the solver found
+    volts = np.concatenate([layer[0] for layer in settled_volts(chip, data.inputs)])
+    free = (np.concatenate(circuit.diodes) == 0) | (volts != 0.0)
+    impedance = np.linalg.inv(weighed[np.ix_(free, free)])
+    assert np.abs(impedance - impedance.T).max() < 1e-12 * np.abs(impedance).max()
+    np.testing.assert_allclose(impedance @ (weight * at_rest)[free], volts[free], rtol=0, atol=1e-12 * np.abs(volts).max())
+
+
 def test_energy_scales_are_powers_of_the_gain_squared() -> None:
     assert network(**DEEP).description.energy_scales().tolist() == [81.0, 9.0, 1.0]
     assert network(**TRANSFORMERS).description.energy_scales().tolist() == [1.0, 1.0, 1.0]
@@ -247,6 +276,8 @@ def test_a_node_joined_to_nothing_is_named(layer: int, message: str) -> None:
         chip.program({name: Write(value) for name, value in weights.items()}, key=KEY)
         with pytest.raises(InputError, match=message):
             chip.settle(data.inputs, samples=data.samples, key=KEY, steps=2)
+    with pytest.raises(InputError, match=message):
+        chip.oracle().loss_gradient(data.inputs, data.targets, "mse")
 
 
 def test_negative_conductances_in_a_circuit_are_refused_and_clipped_by_devices() -> None:
