@@ -44,10 +44,18 @@ EVENTS = (
     "alu_int32",  # an integer addition; as above
     "byte_sram",
     "byte_dram",
+    "synaptic_event",  # a synapse of weight other than zero that a spike reaches
+    "neuron_update_active",  # a neuron in a step in which it is driven or spikes
+    "neuron_update_idle",  # a neuron in any other step
+    "spike",  # made by a neuron
+    "hop",  # of a spike from router to router
+    "membrane_read",  # membrane of a neuron read out once
+    "synapse_write",  # one word of synapse memory written
 )
 """Events the shipped table prices. Ideal converters (``adc_conversion_ideal``) have no price: they cannot be built."""
 
 UNPRICED_EVENTS = (
+    "graded_synaptic_event",  # a synaptic event whose spike has an amplitude, which takes a multiplication
     "source_second",  # seconds x sources (loudspeaker, antenna, laser) under drive: the power is that of one apparatus
 )
 """Events without a price of general use: reported as not modelled, until a table of one's own prices them."""

@@ -5,12 +5,12 @@ theta and gain 1 has
 
     tau (1 + tau_spread n_1),   theta (1 + threshold_spread n_2),   1 + gain_spread n_3
 
-each no smaller than 0. The leak per step is exp(-1/tau), with tau in steps: a leak of 0 has tau = 0 and stays as it is. A neuron
-whose threshold became 0 fires at rest, one whose gain became 0 hears nothing. Some neurons, a given fraction on average, are stuck:
-they never fire.
+each no smaller than 0. The leak per step is exp(-1/tau), with tau in steps: a leak of 0 has tau = 0 and stays as it is. A
+neuron whose threshold became 0 fires at rest, one whose gain became 0 hears nothing. Some neurons, a given fraction on average,
+are stuck: they never fire.
 
-Mismatch of this form is what analog neurons are simulated with, for instance in Rockpool, whose default is a standard deviation of
-10 %.
+Mismatch of this form is what analog neurons are simulated with, for instance in Rockpool, whose default is a standard deviation
+of 10 %.
 """
 
 from dataclasses import dataclass

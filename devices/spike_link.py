@@ -79,6 +79,11 @@ class SpikeLink:
         """Most steps that a spike can be late on its way."""
         return math.ceil(self.jitter * LARGEST_NORMAL)
 
+    @property
+    def draws(self) -> bool:
+        """Whether anything on the way is up to chance."""
+        return self.drop > 0.0 or self.jitter > 0.0
+
     def words(self, key: Key) -> tuple[int, int, int, int]:
         """Keys of the draws of one link: two words for drops, two for jitter."""
         return (*key.at("drop").words(), *key.at("jitter").words())

@@ -1,7 +1,7 @@
 """Digital memory of synapses: words on a grid of equal steps, exact once they are written.
 
-A word holds a whole multiple of `step` within [low, high]. Requests are rounded to the nearest one, half to even, or refused where
-they are none. A weight of b bits has 2^b - 1 levels, symmetric about the one at zero:
+A word holds a whole multiple of `step` within [low, high]. Requests are rounded to the nearest one, half to even, or refused
+where they are none. A weight of b bits has 2^b - 1 levels, symmetric about the one at zero:
 
     step = weight_max / (2^(b-1) - 1)
 
@@ -83,7 +83,9 @@ class WordGrid:
             raise InputError(
                 f"{name} is {asked[place]:g} {self.unit} at {place}; expected a multiple of {self.step:g} {self.unit}"
             )
-        return np.asarray(np.clip(nearest, np.ceil(self.low / self.step), np.floor(self.high / self.step)) * self.step)
+        # an end that lies on the grid up to rounding is on it
+        lowest, highest = np.ceil(self.low / self.step - 1e-6), np.floor(self.high / self.step + 1e-6)
+        return np.asarray(np.clip(nearest, lowest, highest) * self.step)
 
 
 def weight_grid(weight_max: float, bits: int | None) -> WordGrid:
@@ -91,9 +93,7 @@ def weight_grid(weight_max: float, bits: int | None) -> WordGrid:
     if bits is None:
         return WordGrid(-weight_max, weight_max)
     levels = 2 ** (int(bits) - 1) - 1
-    # the ends are computed as every level is, so that the outermost ones are on the grid
-    step = weight_max / levels
-    return WordGrid(-levels * step, levels * step, step, bits=int(bits))
+    return WordGrid(-weight_max, weight_max, weight_max / levels, bits=int(bits))
 
 
 def delay_grid(max_delay: int, resolution: int, rounding: str) -> WordGrid:
@@ -146,7 +146,7 @@ class SynapseMemory:
         asked = check_array(self.name, values, shape=self.shape, unit=grid.unit, **limits)
         if adding:
             grid.place(self.name, asked)  # refuses an addition of what is no multiple
-            asked = self._held.astype(np.float64) + asked
+            asked = np.add(self._held, asked, dtype=np.float64)
         return grid.place(self.name, asked)
 
     def write(self, values: ArrayLike) -> int:

@@ -5,13 +5,13 @@ synapse memory, into a buffer of as many steps as the block and its largest dela
 block; what they send are the events of the next layer. Then the rows of the buffer that lie past the block move to its front.
 The memory this takes does not grow with the number of steps.
 
-A slot of a buffer is added to in the order of the events that reach it, by step and sender, whatever the size of the blocks, and
-a layer's own spikes have a buffer of their own, so that results are the same to the bit for any block size. Every sample is worked
-on by itself: they are the same for any number of threads.
+A slot of a buffer is added to in the order of the events that reach it, by step and sender, whatever the size of the blocks,
+and a layer's own spikes have a buffer of their own, so that results are the same to the bit for any block size. Every sample is
+worked on by itself: they are the same for any number of threads.
 
 With synaptic delays a row of the memory, to all receivers of one sender, is a row of weights and one of places, delay x width +
-receiver, so that one addition per synapse is all there is. Numbers in slices are counted from 0: numba then needs no test for
-negative ones.
+receiver, so that one addition per synapse is all there is. Places are unsigned: numba then tests for no negative ones. They are
+of whole arrays: making a slice costs as much as adding a dozen weights.
 """
 
 from typing import Any, NamedTuple
@@ -129,35 +129,10 @@ class Results(NamedTuple):
 
 
 @kernel
-def scatter(weights: NDArray[Any], places: NDArray[Any], buffer: NDArray[Any]) -> None:
-    """buffer[places[j]] += weights[j]: a spike over synapses with delays of their own."""
-    for j in range(weights.shape[0]):
-        buffer[places[j]] += weights[j]
-
-
-@kernel
-def _scatter_graded(amplitude: Any, weights: NDArray[Any], places: NDArray[Any], buffer: NDArray[Any]) -> None:
-    for j in range(weights.shape[0]):
-        buffer[places[j]] += amplitude * weights[j]
-
-
-@kernel
-def _add(weights: NDArray[Any], row: NDArray[Any]) -> None:
-    for j in range(weights.shape[0]):
-        row[j] += weights[j]
-
-
-@kernel
-def _add_graded(amplitude: Any, weights: NDArray[Any], row: NDArray[Any]) -> None:
-    for j in range(weights.shape[0]):
-        row[j] += amplitude * weights[j]
-
-
-@kernel
 def find_events(
     inputs: NDArray[Any], channels: int, rows: NDArray[np.int64], senders: NDArray[np.int64], amplitudes: NDArray[Any]
 ) -> int:
-    """Elements of inputs (steps x channels,) that are not zero, by step and channel; how many, or -1 where one is no amplitude."""
+    """Find elements of inputs (steps x channels,) that are not zero, by step; how many, or -1 where one is no amplitude."""
     count = 0
     for t in range(inputs.shape[0] // channels):
         row = inputs[t * channels : (t + 1) * channels]
@@ -174,11 +149,101 @@ def find_events(
 
 
 @kernel
+def scatter_events(
+    count: int,
+    rows: NDArray[np.int64],
+    senders: NDArray[np.int64],
+    amplitudes: NDArray[Any],
+    last_row: int,
+    weights: NDArray[Any],
+    weight_start: int,
+    places: NDArray[Any],
+    place_start: int,
+    width: int,
+    buffer: NDArray[Any],
+) -> None:
+    """Add each event to the slots of its receivers, of which every one has its own delay."""
+    size = np.uintp(width)
+    one = amplitudes.dtype.type(1)
+    for e in range(count):
+        if rows[e] > last_row:
+            continue
+        amplitude, sender = amplitudes[e], np.uintp(senders[e])
+        first = np.uintp(rows[e]) * size
+        weight = np.uintp(weight_start) + sender * size
+        place = np.uintp(place_start) + sender * size
+        if amplitude == one:
+            for j in range(size):
+                buffer[first + np.uintp(places[place + j])] += weights[weight + j]
+        else:
+            for j in range(size):
+                buffer[first + np.uintp(places[place + j])] += amplitude * weights[weight + j]
+
+
+@kernel
+def add_events(
+    count: int,
+    rows: NDArray[np.int64],
+    senders: NDArray[np.int64],
+    amplitudes: NDArray[Any],
+    last_row: int,
+    weights: NDArray[Any],
+    weight_start: int,
+    places: NDArray[Any],
+    place_start: int,
+    axonal: bool,
+    width: int,
+    buffer: NDArray[Any],
+) -> None:
+    """Add each event to the slots of its receivers, all in one step: that of the sender's delay, or none."""
+    size = np.uintp(width)
+    one = amplitudes.dtype.type(1)
+    for e in range(count):
+        if rows[e] > last_row:
+            continue
+        amplitude, sender = amplitudes[e], np.uintp(senders[e])
+        first = np.uintp(rows[e]) * size
+        if axonal:
+            first += np.uintp(places[np.uintp(place_start) + sender])
+        weight = np.uintp(weight_start) + sender * size
+        if amplitude == one:
+            for j in range(size):
+                buffer[first + j] += weights[weight + j]
+        else:
+            for j in range(size):
+                buffer[first + j] += amplitude * weights[weight + j]
+
+
+@kernel
+def count_synapses(
+    count: int,
+    rows: NDArray[np.int64],
+    senders: NDArray[np.int64],
+    amplitudes: NDArray[Any],
+    last_row: int,
+    arrivals: NDArray[np.int64],
+    arrival_start: int,
+    max_delay: int,
+    counts: NDArray[np.int64],
+) -> None:
+    """Count the synaptic events of each event as sent, and those of them that arrive no later than `last_row`."""
+    one = amplitudes.dtype.type(1)
+    counts[EVENTS] += count
+    for e in range(count):
+        place = arrival_start + senders[e] * (max_delay + 1)
+        graded = int(amplitudes[e] != one)
+        counts[SENT + graded] += arrivals[place + max_delay]
+        left = last_row - rows[e]
+        if left >= 0:
+            counts[DELIVERED + graded] += arrivals[place + min(left, max_delay)]
+
+
+@kernel
 def deliver(
     plan: Plan,
     synapses: Synapses,
     projection: int,
-    first_step: int,
+    last_row: int,
     count: int,
     rows: NDArray[np.int64],
     senders: NDArray[np.int64],
@@ -189,37 +254,24 @@ def deliver(
 ) -> None:
     """Add the first `count` events into the buffer of a projection's receivers, and count them.
 
-    An event's row says how many steps after the first row of the buffer it leaves.
+    An event's row is that of the buffer in which it arrives without a delay; what would arrive after `last_row`, the last step
+    that there is, is lost.
     """
-    delays = plan.max_delay + 1
-    weights = synapses.weights[synapses.weight_starts[projection] :]
-    places = synapses.places[synapses.place_starts[projection] :]
-    arrivals = synapses.arrivals[synapses.arrival_starts[projection] :]
-    one = amplitudes.dtype.type(1)
-    counts[EVENTS] += count
-    for e in range(count):
-        i, row = senders[e], rows[e]
-        left = plan.total_steps - 1 - (first_step + row)
-        graded = 1 if amplitudes[e] != one else 0
-        counts[SENT + graded] += arrivals[i * delays + plan.max_delay]
-        if left < 0:
-            continue
-        counts[DELIVERED + graded] += arrivals[i * delays + min(left, plan.max_delay)]
-        synapse_row = weights[i * width : (i + 1) * width]
-        if plan.delays == SYNAPTIC:
-            place_row = places[i * width : (i + 1) * width]
-            if graded:
-                _scatter_graded(amplitudes[e], synapse_row, place_row, buffer[row * width :])
-            else:
-                scatter(synapse_row, place_row, buffer[row * width :])
-        else:
-            start = row * width
-            if plan.delays == AXONAL:
-                start += np.int64(places[i])
-            if graded:
-                _add_graded(amplitudes[e], synapse_row, buffer[start : start + width])
-            else:
-                _add(synapse_row, buffer[start : start + width])
+    weight_start, place_start = synapses.weight_starts[projection], synapses.place_starts[projection]
+    arrival_start = synapses.arrival_starts[projection]
+    weights, places = synapses.weights, synapses.places
+    count_synapses(count, rows, senders, amplitudes, last_row, synapses.arrivals, arrival_start, plan.max_delay, counts)
+    if plan.delays == SYNAPTIC:
+        scatter_events(count, rows, senders, amplitudes, last_row, weights, weight_start, places, place_start, width, buffer)
+    else:
+        axonal = plan.delays == AXONAL
+        add_events(count, rows, senders, amplitudes, last_row, weights, weight_start, places, place_start, axonal, width, buffer)
+
+
+@kernel
+def _add(values: NDArray[Any], row: NDArray[Any]) -> None:
+    for j in range(row.shape[0]):
+        row[j] += values[j]
 
 
 @kernel
@@ -235,14 +287,14 @@ def integrate(
 
     h holds the membranes as the step before left them.
     """
-    active = np.int32(0)
+    active: Any = np.int32(0)
     zero = drive.dtype.type(0)
     for j in range(drive.shape[0]):
         h[j] = leak[j] * h[j] + (drive[j] + bias[j])
         fires = h[j] >= threshold[j]
         fired[j] = fires
         active += np.int32(fires | (drive[j] != zero))
-    return active
+    return int(active)
 
 
 @kernel
@@ -302,8 +354,8 @@ def _send(
 ) -> int:
     """Put the spikes of one step onto a layer's link; the number of events it has sent in this block, `begin` of them before.
 
-    `queue` (2, width) holds the neurons with waiting spikes in order, in a ring, and how many wait of each; `state` where the ring
-    begins and how many neurons stand in it.
+    `queue` (2, width) holds the neurons with waiting spikes in order, in a ring, and how many wait of each; `state` where the
+    ring begins and how many neurons stand in it.
     """
     width = queue.shape[1]
     sending = count
@@ -368,10 +420,10 @@ def run_samples(
     """Present every sample of inputs (batch, steps x channels) from rest; the first whose inputs are no amplitudes, or -1."""
     layers = plan.widths.shape[0] - 1
     channels = plan.widths[0]
-    widest = plan.widths.max()
+    widest = plan.widths[1:].max()
     block = min(plan.block, plan.total_steps)
     kind = synapses.weights.dtype
-    size = block * widest
+    size = block * max(widest, channels)
     rows, senders = np.empty((2, size), np.int64), np.empty((2, size), np.int64)
     amplitudes, ones = np.empty(size, kind), np.ones(size, kind)
     buffers = np.empty((layers, (block + plan.reach) * widest), kind)
@@ -381,11 +433,12 @@ def run_samples(
     resting = np.empty((layers, widest), np.int64)
     queues, queue_states = np.empty((layers, 2, widest), np.int64), np.empty((layers, 2), np.int64)
     fired, chosen, spare = np.zeros(widest, np.uint8), np.empty(widest, np.int64), np.empty(widest)
-    own_row = np.empty(1, np.int64)
+    own_rows = np.empty(widest, np.int64)
     recording, watching = results.spikes.shape[1] > 0, results.membranes.shape[1] > 0
     for b in range(inputs.shape[0]):
         sample = samples[b]
-        buffers[:] = 0
+        for k in range(layers):
+            buffers[k, : (block + plan.reach) * plan.widths[k + 1]] = 0
         own_buffers[:] = 0
         membranes[:] = 0
         resting[:] = 0
@@ -413,7 +466,7 @@ def run_samples(
                     plan,
                     synapses,
                     k,
-                    first,
+                    plan.total_steps - 1 - first,
                     count,
                     rows[here],
                     senders[here],
@@ -446,29 +499,17 @@ def run_samples(
                                 score[j] += np.float64(h[j])
                         continue
                     found = 0
-                    for j in range(width):
-                        if spikes[j]:
-                            chosen[found] = j
-                            found += 1
+                    for j in range(width):  # without a branch: which neurons spike cannot be foretold
+                        chosen[found] = j
+                        found += spikes[j]
                     for f in range(found):
                         j = chosen[f]
                         h[j] = h[j] - reset[j] if plan.soft else kind.type(0)
                         resting[k, j] = plan.refractory_steps
-                        own_row[0] = t + 1
-                        if spreads:
-                            deliver(
-                                plan,
-                                synapses,
-                                layers + k,
-                                first,
-                                1,
-                                own_row,
-                                chosen[f : f + 1],
-                                ones,
-                                width,
-                                own_buffer,
-                                own_counts,
-                            )
+                    if spreads:
+                        own_rows[:found] = t + 1
+                        left = plan.total_steps - 1 - first
+                        deliver(plan, synapses, layers + k, left, found, own_rows, chosen, ones, width, own_buffer, own_counts)
                     counts[SPIKED] += found
                     if last:
                         for f in range(found):
@@ -497,9 +538,10 @@ def run_samples(
                         sent[senders[there, e]] += 1
                         if recording:
                             results.spikes[b, step, neuron + senders[there, e]] += 1
-                _advance(buffer, length, plan.reach, width)
-                if spreads:
-                    _advance(own_buffer, length, own_reach, width)
+                if first + length < plan.total_steps:
+                    _advance(buffer, length, plan.reach, width)
+                    if spreads:
+                        _advance(own_buffer, length, own_reach, width)
                 count = sending
                 neuron = end
         for k in range(layers):

@@ -89,7 +89,9 @@ class SpikingMemory:
         description, layers = self._description, len(gains)
         widths, reach = description.layer_widths, _max_delay(description)
         wide = (reach + 1) * max(widths[1:]) > 2**16
-        weights, places, arrivals = [], [], []
+        weights: list[Array] = []
+        places: list[Array] = []
+        arrivals: list[Array] = []
         starts = np.zeros((3, 2 * layers), dtype=np.int64)
         for projection in range(2 * layers):
             k = projection % layers

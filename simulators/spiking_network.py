@@ -289,7 +289,8 @@ class SpikingNetwork(AbstractSubstrate):
     def _plan(self, key: Key) -> kernels.Plan:
         about = self.description
         max_delay = 0 if about.delays == "none" else int(about.max_delay)
-        words = [self._link.words(key.at("link", k)) for k in range(1, self._layers + 1)]
+        keys = [key.at("link", k) for k in range(1, self._layers + 1)]
+        words = [self._link.words(one) if self._link.draws else (0, 0, 0, 0) for one in keys]
         return kernels.Plan(
             widths=np.array(about.layer_widths, dtype=np.int64),
             steps=int(about.steps),
@@ -387,10 +388,10 @@ The imperfect one's figures are assumed: 6-bit weights as on BrainScaleS-2, a mi
 spike in a hundred lost.
 
 The limits of ``spiking-loihi`` are those of the first Loihi (Davies et al., IEEE Micro 38, 82 (2018)): delays of 0 to 62 steps,
-decays that are multiples of 1/4096, and the weights of its mixed-sign mode, even numbers from -256 to 254, 8 bits. Levels here are
-symmetric: level k of -127 .. 127 is the weight 2 k there, weight_max being 254, and -256 is not used; a threshold of 1 is then 254 /
-weight_max there. Membranes and drives are floating point where the chip has integers of 24 bits; its 7-bit traces belong to learning
-on the chip, which this substrate does not offer.
+decays that are multiples of 1/4096, and the weights of its mixed-sign mode, even numbers from -256 to 254, 8 bits. Levels here
+are symmetric: level k of -127 .. 127 is the weight 2 k there, weight_max being 254, and -256 is not used; a threshold of 1 is
+then 254 / weight_max there. Membranes and drives are floating point where the chip has integers of 24 bits; its 7-bit traces
+belong to learning on the chip, which this substrate does not offer.
 """
 
 
