@@ -11,10 +11,9 @@ back is shifted by k again. A layer's own synapses need no shift: they are t + 1
 sample to have arrived. A layer k is awake from step k to k + T of each period: it starts from rest and sends no spikes
 outside, so that samples do not meet.
 
-**The same bits.** Membranes are h = leak v + drive + bias in the dtype of the description. Brian2 adds synaptic events in an
-order of its own: spike trains agree exactly where sums do not depend on order (weights on multiples of a power of two), else
-but for a neuron within rounding of its threshold. Its default compiler flags let a compiler fuse leak v + drive into one
-rounding; `run_in_brian2` switches that off for its own run.
+**The same bits.** Membranes are h = leak v + (drive + bias) in the dtype of the description, each operation rounded by itself
+under any compiler flags. Brian2 adds synaptic events in an order of its own: spike trains agree exactly where sums do not depend
+on order (weights on multiples of a power of two), else but for a neuron within rounding of its threshold.
 """
 
 import importlib
@@ -34,10 +33,6 @@ from inmaterio.simulators.spiking_values import Values, checked_values, held_lea
 
 TARGETS = ("numpy", "cython", "cpp_standalone")
 """Brian2's code generation: none, compiled per object (about two minutes the first time), a program of its own."""
-
-EXACT_FLAGS = ["-w", "-O3", "-std=c++11", "-ffp-contract=off"]
-EXACT_FLAGS_MSVC = ["/Ox", "/EHsc", "/w", "/fp:precise"]
-"""Compiler flags under which every product and sum is rounded by itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,60 +208,68 @@ def _brian2() -> Any:
 
 @contextmanager
 def _code_generation(b2: Any, target: str) -> Iterator[None]:
-    preferences: dict[str, Any] = {
-        "codegen.cpp.extra_compile_args_gcc": EXACT_FLAGS,
-        "codegen.cpp.extra_compile_args_msvc": EXACT_FLAGS_MSVC,
-    }
-    if target != "cpp_standalone":
-        preferences["codegen.target"] = target
-    before = {name: b2.prefs[name] for name in preferences}
+    before = b2.prefs["codegen.target"]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for name, value in preferences.items():
-                b2.prefs[name] = value
             if target == "cpp_standalone":
                 b2.set_device("cpp_standalone", directory=folder, debug=False)
+            else:
+                b2.prefs["codegen.target"] = target
             yield
         finally:
             if target == "cpp_standalone":
                 b2.device.reinit()
                 importlib.import_module("brian2.devices.device").reset_device()
-            for name, value in before.items():
-                b2.prefs[name] = value
+            b2.prefs["codegen.target"] = before
 
 
 def _layer(b2: Any, description: SpikingDescription, held: Values, k: int, period: int, clock: Any) -> Any:
     """Neurons of layer k; everything that may differ between neurons is a variable, so that a user can set it."""
     last = k == len(description.widths) - 1
     model = "\n".join(
-        ["v : 1", "h : 1", "drive : 1", "bias : 1", "leak : 1", "limit : 1"]
+        ["v : 1", "h : 1", "drive : 1", "x : 1", "kept : 1", "bias : 1", "leak : 1", "limit : 1"]
         + ["waiting : integer", "ready : integer", "awake : integer"]
     )
     spiking = not last or description.spiking_outputs
-    options: dict[str, Any] = {}
+    # names instead of numbers in the code: Brian2 then finds what it has compiled before for networks of other sizes
+    constants = {
+        "period": period,
+        "first": k,
+        "last": k + description.total_steps,
+        "refractory_steps": description.refractory_steps,
+    }
+    options: dict[str, Any] = {"namespace": constants}
     if spiking:
         options["threshold"] = f"h {'>' if description.strict else '>='} limit and ready > 0 and awake > 0"
         after = "v = 0" if description.reset == "hard" else "v = h - limit"
-        options["reset"] = f"{after}\nwaiting = {description.refractory_steps}"
+        options["reset"] = f"{after}\nwaiting = refractory_steps"
     group = b2.NeuronGroup(
         description.widths[k], model, clock=clock, dtype=np.dtype(description.dtype), name=f"layer_{k}*", **options
     )
     group.bias = held[f"bias_{k}"]
     group.leak = held_leak(description, description.output_leak if last else description.leak)
     group.limit = description.threshold
-    place = f"(t_in_timesteps % {period})"
+    # The product is rounded and stored by a function of its own, so that no compiler fuses it with the sum, whatever its flags.
     group.run_regularly(
-        f"""awake = int({place} >= {k} and {place} < {k + description.total_steps})
-            waiting = waiting * int({place} != {k})
-            ready = int(waiting == 0)
-            v = v * int({place} != {k})
-            x = drive + bias
-            h = ready * (leak * v + x) + (1 - ready) * v
-            v = h
-            waiting = waiting - 1 + ready
-            drive = 0""",
+        """place = t_in_timesteps % period
+           awake = int(place >= first and place < last)
+           waiting = waiting * int(place != first)
+           ready = int(waiting == 0)
+           v = v * int(place != first)
+           kept = leak * v
+           x = drive + bias
+           drive = 0""",
         clock=clock,
         when="groups",
+        order=0,
+    )
+    group.run_regularly(
+        """h = ready * (kept + x) + (1 - ready) * v
+           v = h
+           waiting = waiting - 1 + ready""",
+        clock=clock,
+        when="groups",
+        order=1,
     )
     return group
 

@@ -129,7 +129,7 @@ def test_users_go_on_with_its_objects(brian2: Any) -> None:
 
 @pytest.mark.engines
 def test_preferences_are_put_back(brian2: Any) -> None:
-    names = ("codegen.target", "codegen.cpp.extra_compile_args_gcc")
+    names = ("codegen.target", "codegen.cpp.extra_compile_args_gcc", "core.default_float_dtype")
     brian2.prefs["codegen.target"] = "cython"
     before = [brian2.prefs[name] for name in names]
     run_in_brian2(*one_synapse(0))
