@@ -192,13 +192,19 @@ def run_command(
 def energy_command(
     run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     costs: Costs = None,
+    chips: Annotated[
+        Path | None, typer.Option(help="CSV file with figures of spiking chips in place of the package's, of the same columns.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What a run would have cost in joules, with a range, its sources, and what is not modelled.
 
+    For a spiking substrate also what published chips would take for the events of one inference.
+
     Example: `inmaterio energy runs/3f2a --costs my.csv`
     """
-    from inmaterio.experiments import tables
+    from inmaterio.devices.chip_profiles import load_chip_profiles
+    from inmaterio.experiments import chip_energy, tables
     from inmaterio.experiments.energy import estimate, not_modelled, per_sample, to_record
     from inmaterio.experiments.run_directory import read_run
     from inmaterio.experiments.summary import ledger_of
@@ -208,8 +214,13 @@ def energy_command(
     samples = ledger.total("sample", "infer")
     if samples:
         estimates["inference_per_sample"] = per_sample(estimate(ledger, prices, phases=("infer",)), samples)
+    profiles, counts = load_chip_profiles(chips), chip_energy.inference_counts(ledger)
+    published = chip_energy.chip_energies(counts, profiles) if counts else ()
     if as_json:
-        print_json({"run": str(run_directory), **{name: to_record(one) for name, one in estimates.items()}})
+        document = {"run": str(run_directory), **{name: to_record(one) for name, one in estimates.items()}}
+        if counts:
+            document["published_chips"] = chip_energy.to_record(counts, published)
+        print_json(document)
         return
     console = Console()
     for name, one in estimates.items():
@@ -218,6 +229,14 @@ def energy_command(
     console.print("Not modelled:")
     for line in not_modelled(estimates["train_total"]):
         console.print(f"- {line}", markup=False)
+    if counts:
+        from inmaterio.experiments.chip_tables import chip_tables
+
+        shown, notes = chip_tables(counts, published)
+        for table in shown:
+            console.print(table)
+        for note in notes:
+            console.print(note, markup=False, highlight=False)
 
 
 @app.command("report")
