@@ -173,6 +173,11 @@ class Convolution:
         return self.size_above * (self.taps - (1 if self.pooling == "max" else 0))
 
     @property
+    def curved(self) -> bool:
+        """Whether the slopes of the pooling move with what goes up, and do not just jump."""
+        return self.taps > 1 and self.pooling == "softmax"
+
+    @property
     def switched(self) -> bool:
         """Whether the way back depends on what went up."""
         return self.taps > 1 and self.pooling != "average"

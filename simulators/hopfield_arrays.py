@@ -47,26 +47,30 @@ class CouplingArrays:
     description : HopfieldDescription
     chip : Key
         Stream of the static errors.
+    shapes : sequence of (int, int), optional
+        (to, from) of each weight_k; those of dense layers where they are not given.
     """
 
-    def __init__(self, description: HopfieldDescription, chip: Key) -> None:
+    def __init__(self, description: HopfieldDescription, chip: Key, shapes: Sequence[tuple[int, int]] | None = None) -> None:
         self._description = description
         self._dtype = np.dtype(description.dtype)
         self._limit = float(description.weight_max)
         widths = description.widths
         self._layers = len(widths) - 1
+        couplings = list(zip(widths[1:], widths[:-1], strict=True)) if shapes is None else list(shapes)
         self._parameters: dict[str, Parameter] = {}
         self._arrays: dict[str, DeviceArray] = {}
         self._requested: dict[str, Array] = {}
         pair = description.pair
         for k in range(1, self._layers + 1):
-            shapes = {f"weight_{k}": (widths[k], widths[k - 1])}
+            size, below = couplings[k - 1]
+            own = {f"weight_{k}": (size, below)}
             if description.asymmetric and k > 1:
-                shapes[f"feedback_{k}"] = (widths[k - 1], widths[k])
+                own[f"feedback_{k}"] = (below, size)
             if description.bias:
                 # a column of devices driven at activity 1
-                shapes[f"bias_{k}"] = (widths[k], 1)
-            for name, shape in shapes.items():
+                own[f"bias_{k}"] = (size, 1)
+            for name, shape in own.items():
                 self._arrays[name] = make_array(pair, shape, key=chip.at(name), dtype=self._dtype, name=name)
                 if description.wiring == "separate" and k > 1 and name.startswith("weight"):
                     feedback = f"{name} feedback"
@@ -254,6 +258,10 @@ class CouplingArrays:
             if description.bias:
                 joules[f"bias_{k}"] = per_square * driven * float(self._arrays[f"bias_{k}"].conductance_sum())
         return joules
+
+    def conductance_sum(self, name: str, axis: int | None = None) -> Float:
+        """Siemens of both devices of every pair of an array, summed over its rows (0), its columns (1), or both (None)."""
+        return np.asarray(self._arrays[name].conductance_sum(axis))
 
     def snapshot(self) -> dict[str, Any]:
         """Everything held and asked for, as arrays."""

@@ -99,7 +99,7 @@ def relax_states(
         residual,
         trajectory,
     )
-    _check_settled(description, state, residual, nudge, done)
+    check_settled(description, state, residual, nudge, done)
     squares = np.split(square_sum.astype(np.float64), constants.edges)
     return Run(done, squares, residual, trajectory[:done])
 
@@ -179,9 +179,16 @@ def of_kind(states: Array, kind: np.dtype[Any]) -> Array:
     return np.array(states, dtype=kind)
 
 
-def _check_settled(
+def check_settled(
     description: HopfieldDescription, state: Array, residual: NDArray[np.float64], nudge: Nudge | Clamp | None, done: int
 ) -> None:
+    """See that flat states came to something.
+
+    Raises
+    ------
+    InputError
+        When the network runs away.
+    """
     # bounded responses cannot run away on the real axis; whatever is not a number shows in the residual
     behind = isinstance(nudge, Nudge) and nudge.loss == "cross_entropy"
     largest = float(np.abs(state).max()) if _constants(description).unbounded or behind or is_complex(nudge) else 1.0

@@ -37,6 +37,7 @@ SUBSTRATES = (
     "convolutional-feedforward",
     "convolutional-crossbars-ideal",
     "convolutional-crossbars-imperfect",
+    "convolutional-hopfield",
     "resistive-ideal",
     "resistive-imperfect",
     "cavity",
@@ -103,6 +104,7 @@ PARTNERS = {"solver-descent": {"solver": f"{DOUBLES / 'linear_solver.py'}:linear
 RATE_FACTORS = {
     ("delta-rule", "sigmoid"): 8.0,
     ("delta-rule", "crossbars-imperfect"): 6.0,
+    ("delta-rule", "convolutional-hopfield"): 3.0,  # many features that are much alike
 }
 """Where a rule's own rate does not suit a kind of output: it knows no slope, so saturating outputs learn slowly. Nor does it suit
 few small features, seen through converters."""
@@ -127,8 +129,40 @@ HEAVY = (
 """Physics that takes a while: here one rule learns on each, the other legal pairs are in the slow tests. The composite they
 stand in is the random network's."""
 
+RELAXING_IMAGES = ("convolutional-hopfield",)
+"""Images that settle take seconds to learn on: here equilibrium propagation does, the other legal pairs are in the slow tests."""
+
 WAVEFORM = {"wave-medium": "vowels-synthetic?samples=300", "wave-medium-nonlinear": "vowels-synthetic?samples=300"}
 """Data of substrates that hear a waveform; their own tests show that they learn, these are slow."""
+
+SPIKING = ("spiking-ideal", "spiking-imperfect", "spiking-recurrent", "spiking-loihi")
+
+QUICK_SPIKING = (
+    ("backpropagation", "spiking-imperfect"),
+    ("backpropagation", "spiking-recurrent"),
+    ("delta-rule", "spiking-loihi"),
+)
+"""Pairs with a spiking chip in the ordinary tests; the others are in the slow ones."""
+
+SPIKING_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "backpropagation": {"hyper": {"loss": "cross_entropy"}, "optimiser": "adam", "rates": 0.01},
+    "solver-descent": {"hyper": {"loss": "cross_entropy"}, "optimiser": "adam", "rates": 0.01},
+    # hidden neurons that do not learn must fire as they are
+    "delta-rule": {
+        "hyper": {"loss": "cross_entropy"},
+        "optimiser": "adam",
+        "rates": 0.02,
+        "hidden": (64,),
+        "options": {"threshold": 0.1},
+    },
+    # plain descent: a bias that is integrated over many steps wants another rate than a weight
+    "own-master-copy": {
+        "hyper": {"loss": "cross_entropy"},
+        "hidden": (),
+        "options": {"delays": "none", "tail_steps": 0, "readout": "mean-membrane"},
+    },
+}
+"""What rules need on a spiking chip. Digits, which have no time, are one step of amplitudes, and the delays spread them."""
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "simultaneous-perturbation": {"hyper": {"pairs": 20, "loss": "cross_entropy"}, "hidden": (), "optimiser": "adam"},
@@ -388,7 +422,9 @@ def costly(rule: str, substrate: str) -> bool:
     other = rule.endswith(("solver-descent", "own-master-copy")) and (
         "random-network" in substrate or "convolutional" in substrate
     )
-    return substrate in WAVEFORM or (substrate in HEAVY and not light) or other
+    settling = substrate in RELAXING_IMAGES and rule != "equilibrium-propagation"
+    spiking = substrate in SPIKING and (rule, substrate) not in QUICK_SPIKING
+    return spiking or substrate in WAVEFORM or (substrate in HEAVY and not light) or settling or other
 
 
 @pytest.mark.parametrize(
@@ -402,14 +438,17 @@ def test_every_legal_pair_learns(rule: str, substrate: str, tmp_path: Path) -> N
         chosen = {"optimiser": "adam", "rates": 0.005}  # its own rate is for inputs that are not z-scored
     elif rule == "delta-rule" and substrate in RESISTIVE:
         chosen = {"hidden": (64,)}  # conductances are never negative: voltages of nodes are much alike, and more of them help
+    elif substrate in SPIKING:
+        chosen = SPIKING_SETTINGS.get(short(rule), chosen)
     outer_only = "outer" in substrate
+    hidden = chosen.get("hidden", (24,)) if find_substrate(substrate).layered else ()
     bounded = "input" in sample(substrate).ports and sample(substrate).ports["output"].high == 1.0
     factor = RATE_FACTORS.get(
         (short(rule), short(substrate)), RATE_FACTORS.get((short(rule), "sigmoid" if bounded else "linear"), 1.0)
     )
     config = RunConfig(
         data=DataConfig(WAVEFORM.get(substrate, "digits"), train_limit=400, test_limit=100),
-        substrate=SubstrateConfig(substrate, hidden=chosen.get("hidden", (24,)) if find_substrate(substrate).layered else ()),
+        substrate=SubstrateConfig(substrate, hidden=hidden, options=dict(chosen.get("options", {}))),
         rule=RuleConfig(rule, dict(chosen.get("hyper", {}))),
         training=TrainingConfig(
             epochs=6,
