@@ -85,7 +85,8 @@ def build(*, substrate: Any, loss: str = "mse") -> Rule:
             f"cross_entropy needs outputs in [0, 1] or unbounded; these lie in [{output.low:g}, {output.high:g}]; "
             "expected loss 'mse'"
         )
-    last = {name: one for name, one in substrate.parameters.items() if one.readout}
+    # delays of the synapses to the outputs are no coupling
+    last = {name: one for name, one in substrate.parameters.items() if one.readout and one.unit != "step"}
     weights = [name for name, one in last.items() if len(one.shape) == 2]
     biases = [name for name, one in last.items() if len(one.shape) == 1]
     if len(weights) != 1 or len(biases) > 1:

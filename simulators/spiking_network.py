@@ -368,9 +368,10 @@ OPTIONS = SpikingDescription
 """What the options of `build` are, and of what types."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "spiking-ideal": {},
-    "spiking-recurrent": {"recurrent": True},
+    "spiking-ideal": {"tail_steps": 24},
+    "spiking-recurrent": {"tail_steps": 24, "recurrent": True},
     "spiking-imperfect": {
+        "tail_steps": 24,
         "weight_bits": 6,
         "weight_max": 1.0,
         "tau_mismatch": 0.1,
@@ -380,9 +381,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "spike_jitter": 0.5,
         "stuck_fraction": 0.01,
     },
-    "spiking-loihi": {"weight_bits": 8, "weight_max": 1.0, "max_delay": 62, "decay_bits": 12},
+    "spiking-loihi": {"weight_bits": 8, "weight_max": 1.0, "max_delay": 62, "tail_steps": 62, "decay_bits": 12},
 }
-"""Substrates of this file by name.
+"""Substrates of this file by name. Each goes on for as many steps as its largest delay after an input has ended.
 
 The imperfect one's figures are assumed: 6-bit weights as on BrainScaleS-2, a mismatch of 10 % as by default in Rockpool, and a
 spike in a hundred lost.
