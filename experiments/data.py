@@ -23,6 +23,7 @@ from inmaterio.experiments.data_cache import cache_folder as cache_folder
 from inmaterio.experiments.data_cache import cached
 from inmaterio.experiments.data_names import full_name, options_of, real_number, whole_number
 from inmaterio.experiments.dataset import Dataset as Dataset  # with `Split` and `split`, where callers look for them
+from inmaterio.experiments.event_files import load_events
 from inmaterio.experiments.idx_files import read_idx_folder
 from inmaterio.experiments.sound_data import SYNTHETIC, load_peterson_barney, load_synthetic_vowels, load_wav_folder
 from inmaterio.experiments.splits import Split as Split
@@ -44,7 +45,7 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
     Parameters
     ----------
     name : str
-        A key of `DATA`, with a path for FOLDER in ``idx:FOLDER`` and ``wav:FOLDER``. Behind a ``?`` may stand options, joined by
+        A key of `DATA`, with a path for FOLDER in ``idx:FOLDER`` and others. Behind a ``?`` may stand options, joined by
         ``&``:
 
         - ``wav:FOLDER?rate=8000&samples=800&classes=ae,ei,iy``: sampling rate in hertz (10000 when left out), samples per row
@@ -54,6 +55,8 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
         - for either, ``bands=40``: levels in so many bands of frequency in place of the waveform;
         - ``parity-3?rows=600&noise=0.1&reference=1``: rows, a multiple of 8; standard deviation of the noise; whether a
           constant 1 stands as a fourth input (0: it does not);
+        - ``shd:FOLDER?step=10e-3&channels=140&steps=100&aligned=1&binary=0&cut=1``, and so ``ssc:FOLDER``: see
+          `inmaterio.experiments.event_files`;
         - ``coincidence?rows=1000&steps=100&channels=3&gap=12&jitter=0&noise=0``, ``yin-yang?rows=7000&steps=50&bias=1``: see
           `inmaterio.experiments.temporal_tasks`.
     cache : Path, optional
@@ -149,6 +152,14 @@ def _load_idx(folder: str, cache: Path | None) -> Dataset:
     )
 
 
+def _load_shd(text: str, cache: Path | None) -> Dataset:
+    return load_events("shd", text)
+
+
+def _load_ssc(text: str, cache: Path | None) -> Dataset:
+    return load_events("ssc", text)
+
+
 def _load_parity(text: str, cache: Path | None) -> Dataset:
     """Key and order of draws are fixed: a longer set begins with the rows of a shorter one."""
     chosen = options_of(PARITY, text, ("rows", "noise", "reference"))
@@ -174,10 +185,10 @@ def _load_parity(text: str, cache: Path | None) -> Dataset:
     )
 
 
-FOLDERS = {"idx": "idx:FOLDER", "wav": "wav:FOLDER"}
+FOLDERS = {"idx": "idx:FOLDER", "wav": "wav:FOLDER", "shd": "shd:FOLDER", "ssc": "ssc:FOLDER"}
 """Data sets that are a folder of the user: their keys in `DATA`."""
 
-EXAMPLES = {"idx": "idx:/data/mnist", "wav": "wav:/data/vowels"}
+EXAMPLES = {"idx": "idx:/data/mnist", "wav": "wav:/data/vowels", "shd": "shd:/data/SHD", "ssc": "ssc:/data/SSC"}
 
 PARITY = "parity-3"
 
@@ -207,6 +218,13 @@ DATA: Mapping[str, Source] = MappingProxyType(
         FOLDERS["idx"]: Source("a folder of IDX files: MNIST, Fashion-MNIST and sets laid out like them, gzip or not", _load_idx),
         FOLDERS["wav"]: Source(
             "a folder of WAV recordings, a folder for each class or named like m01ae.wav, by speaker", load_wav_folder
+        ),
+        FOLDERS["shd"]: Source(
+            "a folder with shd_train.h5 and shd_test.h5: spoken digits as spikes, validation by speaker", _load_shd
+        ),
+        FOLDERS["ssc"]: Source(
+            "a folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5: spoken commands as spikes, validation by speaker",
+            _load_ssc,
         ),
     }
 )

@@ -437,7 +437,17 @@ def test_bad_requests_are_told_in_one_line(digits: Dataset, tmp_path: Path) -> N
 def test_every_data_set_is_listed() -> None:
     made = ["vowels-synthetic", "vowels-peterson-barney", "parity-3"]
     temporal = ["coincidence", "yin-yang"]
-    assert list(DATA) == ["digits", "mnist1d", "diabetes", *made, *temporal, "idx:FOLDER", "wav:FOLDER"]
+    assert list(DATA) == [
+        "digits",
+        "mnist1d",
+        "diabetes",
+        *made,
+        *temporal,
+        "idx:FOLDER",
+        "wav:FOLDER",
+        "shd:FOLDER",
+        "ssc:FOLDER",
+    ]
     assert all(source.about and "\n" not in source.about for source in DATA.values())
 
 
