@@ -1,0 +1,180 @@
+"""Three-factor learning of delays: a trace of how a spike's time of arrival moves the membrane, times a broadcast signal.
+
+With s_i spikes of the sender, G' the derivative of a Gaussian of standard deviation sigma (steps), l the leak of the membrane,
+psi the pseudo-derivative of the receiver's spikes and L its learning signal as in `e_prop`,
+
+    d_ji[t] = l_j[t - 1] d_ji[t - 1] - weight_ji (G' * s_i)[t - delay_ji]       trace of dh_j[t] / d delay_ji
+    g_ji    = mean over samples of sum_t L_j[t] F_kappa(psi_j d_ji)[t]          per step of delay
+
+Weights and biases learn by e-prop in the same pass, unless ``weights`` is off. Everything a synapse needs is its own: its
+weight, its delay, what arrives at it, what its neuron does, and one signal that is broadcast. A sharp spike has no slope; the
+Gaussian gives it one, and lets a spike feel a signal up to 5 sigma away from where it arrives. sigma falls geometrically from
+update to update, from ``sigma`` to ``final_sigma`` in ``annealing_updates``; the network itself always runs with sharp, whole
+delays.
+
+It is the gradient that e-prop would take in a network whose synapses smear out spikes by G, at what the sharp network did. It
+pulls arrivals to where the membrane is high when L is negative. Below threshold and at constant L the signal that meets a spike
+is the membrane's correlation with the kernel of its leak, even in time about each arrival: a spike does not pull on itself.
+
+Sources: the structure is that of Vassallo and TaheriNejad, arXiv:2601.00668 (2026), who put a Gaussian in the eligibility trace
+alone; learning signals: Bellec et al., Nature Communications 11, 3625 (2020). Signs and sums were derived for this file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.validation import InputError, check_range
+from inmaterio.learning_rules.broadcast import Broadcast, Couplings, initial_couplings, next_couplings
+from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Update
+from inmaterio.learning_rules.e_prop import Settings as Traces
+from inmaterio.learning_rules.e_prop import check_settings, online_work, trace_signals
+from inmaterio.learning_rules.eligibility import slope_reach
+from inmaterio.learning_rules.spiking_measurement import delay_gradients, measure, sender_events, weight_gradients
+from inmaterio.simulators.capabilities import Array, Requirement, Samples, requires
+
+REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "Spiking", "Program", "ReadBack")}
+DEFAULTS: Mapping[str, Any] = {
+    "rates": 0.005,
+    "loss": "cross_entropy",
+    "errors": "scores",
+    "weights": True,
+    "sigma": None,
+    "final_sigma": 0.5,
+    "annealing_updates": 1000,
+    "feedback": "symmetric",
+    "feedback_rate": 0.01,
+    "feedback_decay": 0.0,
+    "surrogate": "triangle",
+    "gamma": 0.3,
+    "trace": "membrane",
+    "engine": "host",
+}
+PROGRAMS = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Couplings of the learning signal, as in `e_prop`; updates made, which say what sigma is."""
+
+    couplings: Couplings = ()
+    updates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Hyperparameters of one rule.
+
+    Attributes
+    ----------
+    traces : e_prop.Settings
+        Those of the learning signal.
+    weights : bool
+        Whether weights and biases learn too.
+    sigma, final_sigma : float
+        Standard deviation of the Gaussian in the first update and at the end, steps.
+    annealing_updates : int
+        Updates between the two.
+    """
+
+    traces: Traces
+    weights: bool
+    sigma: float
+    final_sigma: float
+    annealing_updates: int
+
+    def sigma_after(self, updates: int) -> float:
+        """sigma of the update after this many."""
+        past = min(updates / self.annealing_updates, 1.0)
+        return float(self.sigma * (self.final_sigma / self.sigma) ** past)
+
+
+def build(
+    *,
+    substrate: Any,
+    loss: str = "cross_entropy",
+    errors: str = "scores",
+    weights: bool = True,
+    sigma: float | None = None,
+    final_sigma: float = 0.5,
+    annealing_updates: int = 1000,
+    feedback: str = "symmetric",
+    feedback_rate: float = 0.01,
+    feedback_decay: float = 0.0,
+    surrogate: str = "triangle",
+    gamma: float = 0.3,
+    trace: str = "membrane",
+    engine: str = "host",
+) -> Rule:
+    """The rule on one substrate; parameters as in `Settings` and in `e_prop.Settings`.
+
+    Parameters
+    ----------
+    sigma : float or None
+        None: half the largest delay, and at least `final_sigma`.
+
+    Raises
+    ------
+    InputError
+        When the substrate lacks a capability or has no delays, the outputs cannot have this loss or these errors, or a
+        hyperparameter is out of range.
+    """
+    traces = check_settings(
+        substrate,
+        "three-factor delay learning",
+        Traces(loss, errors, Broadcast(feedback, feedback_rate, feedback_decay), surrogate, gamma, trace, engine),
+    )
+    description = substrate.nominal()
+    if description.delays == "none" or description.max_delay == 0:
+        raise InputError(
+            f"delays is {description.delays!r} with max_delay {description.max_delay}: there are no delays to learn; "
+            "expected 'synaptic' or 'axonal' and a max_delay of at least 1 step"
+        )
+    check_range("final_sigma", final_sigma, low=0.0, low_open=True, high_open=True, unit="step")
+    first = max(0.5 * description.max_delay, final_sigma) if sigma is None else sigma
+    check_range("sigma", first, low=final_sigma, high_open=True, unit="step")
+    check_range("annealing_updates", annealing_updates, low=1, unit="updates")
+    settings = Settings(traces, bool(weights), float(first), float(final_sigma), int(annealing_updates))
+    return Rule(partial(init, description, feedback), partial(update, substrate, settings), partial(predict, substrate))
+
+
+def init(description: Any, feedback: str, key: Key) -> State:
+    """Couplings of the learning signal are drawn; no update has been made."""
+    return State(initial_couplings(description, feedback, key))
+
+
+def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: Key) -> Update:
+    """One run per sample in phase ``free``; estimates in phase ``backward``.
+
+    Raises
+    ------
+    InputError
+        When the batch does not fit the ports.
+    """
+    measured = measure(substrate, batch, key)
+    signals = trace_signals(measured, settings.traces, state.couplings)
+    events, sigma = sender_events(measured), settings.sigma_after(state.updates)
+    estimates = delay_gradients(measured, events, signals.layers, sigma)
+    if settings.weights or settings.traces.broadcast.feedback == "adaptive":
+        of_weights = weight_gradients(measured, events, signals.layers)
+        couplings = next_couplings(settings.traces.broadcast, state.couplings, of_weights, measured.layers)
+        estimates |= of_weights if settings.weights else {}
+    else:
+        couplings = state.couplings
+    taps = min(2 * slope_reach(sigma) + 1, measured.steps)
+    with substrate.ledger.phase("backward"):
+        if settings.traces.engine == "host":
+            measured.work.macs += taps * sum(one.size for one in measured.membranes)
+            work = measured.work
+        else:
+            work = online_work(measured, delays=True)
+            work.macs += taps * sum(one.size for one in measured.senders)
+        work.count(substrate.ledger, settings.traces.engine)
+    return Update(State(couplings, state.updates + 1), estimates, Diagnostics(signals.loss, signals.scores))
+
+
+def predict(substrate: Any, state: State, inputs: Array, samples: Samples, key: Key) -> Array:
+    """Scores (batch, outputs) of one forward pass."""
+    return substrate.forward(inputs, samples=samples, key=key)  # type: ignore[no-any-return]
