@@ -152,6 +152,12 @@ def check_connected(node_conductances: tuple[Array, ...]) -> None:
 class ResistiveDescription:
     """Everything about the network that is the same for every chip made to it.
 
+    A settling is charged with what resistors, real diodes and the devices of the biases burn at its last state, for
+    `seconds_per_settle`, at the end of which converters sample the nodes and the sources are taken off; with static power of
+    the amplifiers, one at each hidden node where `gain` is not 1 and one that inverts each input, until everything is
+    converted; and with conversions, that of a nudge's targets included. What sources and nudging currents lose on their way
+    to the network is not modelled.
+
     Attributes
     ----------
     widths : tuple of int

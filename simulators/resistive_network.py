@@ -323,7 +323,7 @@ class ResistiveNetwork(AbstractSubstrate):
         reads: int,
         hold: bool,
     ) -> None:
-        """Count what one settling of a batch takes: the last state is taken to hold for the whole of `seconds_per_settle`."""
+        """Count what one settling of a batch takes: see `ResistiveDescription` for what burns power and how long."""
         description, batch, count = self.description, driven.batch, self._count
         outputs, seconds = description.widths[-1], description.seconds_per_settle
         whole = seconds + (1 + reads) * description.seconds_per_conversion
