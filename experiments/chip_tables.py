@@ -47,6 +47,9 @@ def chip_tables(counts: Counts, energies: Sequence[ChipEnergy]) -> tuple[list[Ta
         terms = ["all-in"] + ["" for _ in TERM_COLUMNS[1:]] if all_in else [_terms(one, names) for _, names in TERM_COLUMNS]
         total = _range(one.low, one.high) + ("\npartial" if one.partial else "")
         chips.add_row(_name(one), *terms, total, "\n".join(SHORT_GRADES[grade] for grade in _grades(one)))
+        for heading, value in (("static power", one.static), ("a reset", one.reset)):
+            if value is not None:
+                chips.add_row(f"  beside: {heading}", *[""] * len(TERM_COLUMNS), f"({engineering(value, 'J', 2)})", "")
     return [counted, chips], _notes(energies)
 
 
@@ -75,7 +78,7 @@ def _notes(energies: Sequence[ChipEnergy]) -> list[str]:
     notes = [
         "All-in: everything a chip took, over its synaptic operations; nothing is added to it. Others: a sum of what is priced.",
         "Partial: something was counted that has no price, or has a price and was not counted: it is missing from the total.",
-        "Beside: static power of one chip over the modelled time, and a reset; in no total. A range: published figures differ.",
+        "Beside: static power of one chip over the modelled time, a reset between samples; in no total. A range: figures differ.",
         "Grades: SPICE is simulated before the chip was made; calibrated and tabulated, by others than the chip's makers.",
     ]
     if any(one.marked for one in energies):
@@ -86,9 +89,6 @@ def _notes(energies: Sequence[ChipEnergy]) -> list[str]:
         words = [f"{_name(one)}: {sources}."]
         words += [f"No price: {', '.join(name.replace('_', ' ') for name in one.unpriced)}."] if one.unpriced else []
         words += [f"Not counted: {', '.join(one.uncounted)}."] if one.uncounted else []
-        beside = {"static power": one.static, "a reset between samples": one.reset}
-        told = [f"{name} {engineering(value, 'J', 2)}" for name, value in beside.items() if value is not None]
-        words += [f"Beside: {', '.join(told)}."] if told else []
         notes.append(" ".join(words + parts))
     return notes
 

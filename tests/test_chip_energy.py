@@ -144,7 +144,8 @@ def test_tables_mark_what_was_recalled_and_what_is_missing() -> None:
     # every chip priced per term lacks a price for reading membranes
     assert text.count("partial") == sum(one.scope == "per term" for one in PROFILES.values())
     assert "No price: membrane read." in text and "Not counted: message." in text
-    assert "static power 830 µJ, a reset between samples 5.9 µJ" in text
+    beside = [line.split() for line in text.splitlines() if "beside:" in line]
+    assert [line[-2:] for line in beside] == [["(830", "µJ)"], ["(5.9", "µJ)"]]
     assert max(map(len, shown(counts, 80).splitlines())) <= 80
 
 
