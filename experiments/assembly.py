@@ -17,6 +17,7 @@ from inmaterio.experiments.encodings import InputEncoding, TargetEncoding, fit_e
 from inmaterio.experiments.registry import RuleEntry, call, find_rule, find_substrate
 from inmaterio.learning_rules.contract import Batch, Rule
 from inmaterio.learning_rules.initialisation import initial_values
+from inmaterio.learning_rules.schedules import group_of
 from inmaterio.simulators.capabilities import Array, Parameter, Substrate, Write
 from inmaterio.simulators.digital import DigitalSubstrate, TwinSubstrate
 from inmaterio.simulators.digital_readout import DigitalReadout
@@ -112,7 +113,7 @@ def assemble(config: RunConfig) -> Parts:
             f"data.validation_fraction is {config.data.validation_fraction:g}, which leaves no validation rows; expected more"
         )
     entry = find_rule(config.rule.name)
-    hyper = hyperparameters(entry, config.rule.hyper)
+    hyper = with_updates(entry, hyperparameters(entry, config.rule.hyper), config, len(fitted))
     substrates = build_substrates(config, entry, (dataset.features, *config.substrate.hidden, dataset.outputs), dataset)
     ledger = Ledger()
     for role, substrate in substrates.items():
@@ -299,6 +300,14 @@ def hyperparameters(entry: RuleEntry, chosen: Mapping[str, Any]) -> dict[str, An
     return {**{name: value for name, value in entry.defaults.items() if name != "rates"}, **chosen}
 
 
+def with_updates(entry: RuleEntry, hyper: Mapping[str, Any], config: RunConfig, rows: int) -> dict[str, Any]:
+    """Hyperparameters, with the number of updates of the run where `build` takes ``total_updates`` and the user gave none."""
+    found = dict(hyper)
+    if "total_updates" in inspect.signature(entry.build).parameters and not found.get("total_updates"):
+        found["total_updates"] = config.training.epochs * -(-rows // config.training.batch_size)
+    return found
+
+
 def parameter_rates(config: RunConfig, entry: RuleEntry, parameters: Mapping[str, Parameter]) -> dict[str, float]:
     """Learning rate of each parameter that is trained.
 
@@ -325,4 +334,7 @@ def parameter_rates(config: RunConfig, entry: RuleEntry, parameters: Mapping[str
     trained = {name: one for name, one in parameters.items() if config.training.trained == "all" or one.readout}
     if not trained:
         raise InputError("training.trained is 'readout', but the substrate has no parameter that drives the output layer alone")
-    return {name: float(rates[one.layer - 1]) * config.training.rate_factor for name, one in trained.items()}
+    return {
+        name: float(rates[one.layer - 1]) * config.training.rate_factor * group_of(name, entry.groups).rate_factor
+        for name, one in trained.items()
+    }

@@ -150,11 +150,12 @@ def compare(
         Rows with data, split, substrate, rule, control, write_mode, seeds, chips, loss, metric, test_error_mean,
         test_error_std, updates, device_passes, modelled_time_s (means per run), cosine per layer (mean over probes and runs;
         cosine_last of the last probe alone), energy_J of training one model at the boundary "system", run. Beyond these:
-        runs, errors (one per run), rate_factor, rates_tried (how many; None where a kept rate does not say), rate_at_edge (a
-        better rate may lie beyond those tried), trained_by, test_rows, wilson (95 % interval of the error on those rows),
-        inference_variants_J (digital rows: fp32 and int8, in the batch of the run and one row at a time), residual_max,
-        unsettled_fraction and symmetry of the last epoch, energy_partial (an event has no price), energy_inference_J,
-        chance_error, difference_bp_feedforward, difference_readout_only, difference_first_rule.
+        runs, errors (one per run), other_errors (mean and std of each other way to predict that the rule has), rate_factor,
+        rates_tried (how many; None where a kept rate does not say), rate_at_edge (a better rate may lie beyond those tried),
+        trained_by, test_rows, wilson (95 % interval of the error on those rows), inference_variants_J (digital rows: fp32 and
+        int8, in the batch of the run and one row at a time), residual_max, unsettled_fraction and symmetry of the last epoch,
+        energy_partial (an event has no price), energy_inference_J, chance_error, difference_bp_feedforward,
+        difference_readout_only, difference_first_rule.
 
     Raises
     ------

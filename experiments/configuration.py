@@ -17,7 +17,8 @@ from inmaterio.devices.validation import InputError, check_name, check_range
 from inmaterio.experiments.own_files import placed
 from inmaterio.experiments.toml_writer import write_toml
 from inmaterio.learning_rules.initialisation import SCHEMES
-from inmaterio.learning_rules.optimisers import ARITHMETIC, SCHEDULES
+from inmaterio.learning_rules.optimisers import ARITHMETIC
+from inmaterio.learning_rules.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -126,7 +127,8 @@ class TrainingConfig:
     rate_factor : float
         What every rate is multiplied by: what a grid varies.
     schedule : str
-        ``"constant"``, or ``"cosine"`` from the rate down to zero over all updates.
+        ``"constant"``; ``"cosine"`` from the rate down to zero over all updates; ``"one-cycle"`` up to the rate and down again
+        (`inmaterio.learning_rules.schedules.schedule`).
     optimiser : str
         Name of the optimiser, such as ``"sgd"`` or ``"adam"``.
     momentum, weight_decay : float

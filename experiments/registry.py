@@ -19,7 +19,7 @@ import inspect
 import pkgutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
@@ -30,6 +30,7 @@ from inmaterio.experiments.configuration import RunConfig
 from inmaterio.experiments.memory import check_memory, show_widths
 from inmaterio.experiments.own_files import guarded, load_module, own_file
 from inmaterio.learning_rules.contract import Rule
+from inmaterio.learning_rules.schedules import Group
 from inmaterio.simulators.capabilities import Requirement, Substrate
 from inmaterio.simulators.option_types import check_option_types
 
@@ -49,6 +50,8 @@ class RuleEntry:
         Whether it writes by itself.
     build : callable
         ``build(**roles, **hyper) -> Rule``.
+    groups : mapping of str to Group
+        Parameters that are trained otherwise than the rest, by kind: the module's ``GROUPS``, where it has one.
     """
 
     name: str
@@ -56,6 +59,7 @@ class RuleEntry:
     defaults: Mapping[str, Any]
     programs: bool
     build: Callable[..., Rule]
+    groups: Mapping[str, Group] = field(default_factory=dict)
 
     @property
     def learner(self) -> str:
@@ -157,7 +161,8 @@ def _modules(package: str) -> list[ModuleType]:
 def _rule_entry(name: str, module: Any, origin: str, *, own: bool = False) -> RuleEntry:
     _check_module(module, origin, "REQUIRES", "a file with REQUIRES, DEFAULTS, PROGRAMS and build")
     build = guarded(module.build, origin, _wrong_rule) if own else module.build
-    return RuleEntry(name, module.REQUIRES, getattr(module, "DEFAULTS", {}), bool(getattr(module, "PROGRAMS", False)), build)
+    defaults, programs = getattr(module, "DEFAULTS", {}), bool(getattr(module, "PROGRAMS", False))
+    return RuleEntry(name, module.REQUIRES, defaults, programs, build, getattr(module, "GROUPS", {}))
 
 
 def _substrate_entries(module: Any, origin: str, *, own: bool = False) -> dict[str, SubstrateEntry]:

@@ -4,7 +4,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import DataConfig, RunConfig, TrainingConfig, load_config
 from inmaterio.experiments.controls import ablation_of
+from inmaterio.experiments.other_predictors import errors_of
 from inmaterio.experiments.run_directory import CURVES, fingerprint
 from inmaterio.experiments.summary import evaluated_rows
 
@@ -62,6 +63,8 @@ class RunRecord:
         What a reader of results has to know of the data; empty where there is nothing.
     trained_digital, trained_physical : int, optional
         Trained parameters; None where the run does not say.
+    other_errors : mapping of str to float
+        Error on the same rows of each other way to predict that the rule has.
     """
 
     folder: Path
@@ -84,6 +87,7 @@ class RunRecord:
     data_notes: str = ""
     trained_digital: int | None = None
     trained_physical: int | None = None
+    other_errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -198,6 +202,7 @@ def read_record(folder: Path, beside: Path | None = None) -> RunRecord:
             data_notes=str(attributes.get("data_notes", "")),
             trained_digital=int(attributes["trained_digital"]) if "trained_digital" in attributes else None,
             trained_physical=int(attributes["trained_physical"]) if "trained_physical" in attributes else None,
+            other_errors=errors_of(attributes, config.training.evaluate_on),
         )
     except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()

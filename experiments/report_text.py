@@ -7,6 +7,7 @@ from inmaterio.devices.costs import Cost
 from inmaterio.experiments.digital_inference import INT8_NOTE, Variant
 from inmaterio.experiments.energy import Quantiles
 from inmaterio.experiments.metrics import DECIDING_PAIRS, EQUAL_MARGIN, Interval
+from inmaterio.experiments.other_predictors import spreads_of
 from inmaterio.experiments.plots import engineering
 from inmaterio.experiments.report_entries import Entry, Versus, find_baseline, find_readout, versus
 
@@ -175,6 +176,8 @@ def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, s
         row, topics = entry.row, []
         base, readout = find_baseline(entry, entries), find_readout(entry, entries)
         error = [spread_text(row.test_error_mean, row.test_error_std, len(entry.runs), row.metric) + "."]
+        for name, one in spreads_of([run.other_errors for run in entry.runs]).items():
+            error.append(f"Predicted otherwise, {name}: {spread_text(one.mean, one.std, len(entry.runs), row.metric)}.")
         if rows_range := range_text(entry.wilson, row.metric):
             error.append(f"The {entry.test_rows} test rows alone leave {rows_range} (95 %).")
         rules = (

@@ -16,6 +16,7 @@ from inmaterio.experiments.data import load_data, split
 from inmaterio.experiments.digital_inference import variants
 from inmaterio.experiments.energy import EnergyEstimate, estimate, per_sample
 from inmaterio.experiments.metrics import EQUAL_MARGIN, pair_up, paired_difference, spread, wilson_interval
+from inmaterio.experiments.other_predictors import errors_of, spreads_of
 from inmaterio.experiments.run_directory import read_run
 
 Row = dict[str, Any]
@@ -91,6 +92,10 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
         "metric": str(first["metric"]),
         "test_error_mean": errors.mean,
         "test_error_std": errors.std,
+        "other_errors": {
+            name: {"mean": one.mean, "std": one.std}
+            for name, one in spreads_of([errors_of(dataset.attrs, "test") for dataset in datasets]).items()
+        },
         "updates": _mean(datasets, "updates"),
         "device_passes": _mean(datasets, "device_passes"),
         "modelled_time_s": _mean(datasets, "modelled_time_s"),

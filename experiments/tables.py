@@ -65,7 +65,7 @@ def comparison_table(
     held = [(row, row.get("symmetry")) for row in rows]
     if symmetric := [f"{row['rule']} on {row['substrate']} {value:.3f}" for row, value in held if value is not None]:
         notes.append(f"Symmetry |S| / (|S| + |A|) of the Jacobian, last epoch: {'; '.join(symmetric)}.")
-    notes += _first_rule_notes(rows)
+    notes += _first_rule_notes(rows) + _other_errors_notes(rows)
     if any(row["energy_partial"] for row in rows):
         notes.append("* partial: some events have no price.")
     if edge := _edges(everything):
@@ -103,6 +103,20 @@ def _first_rule_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"{rule} {100 * one['mean']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]" for rule, one in told
             )
             notes.append(f"Against {own[0]['rule']} on {substrate}, points of error, paired, 95 %: {each}.")
+    return notes
+
+
+def _other_errors_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What rules end on that are asked in other ways, a sentence per rule and substrate."""
+    notes = []
+    for row in rows:
+        scale = 100.0 if row["metric"] == "error" else 1.0
+        told = [
+            f"{name} {scale * one['mean']:.2f}" + ("" if one["std"] is None else f" ±{scale * one['std']:.2f}")
+            for name, one in (row.get("other_errors") or {}).items()
+        ]
+        if told:
+            notes.append(f"{row['rule']} on {row['substrate']}, otherwise predicted: {', '.join(told)}.")
     return notes
 
 

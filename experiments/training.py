@@ -12,9 +12,11 @@ from inmaterio.devices.validation import InputError
 from inmaterio.experiments.assembly import CALIBRATION_ROWS, Parts, calibrate, first_values, write_values
 from inmaterio.experiments.disturbing import disturb_chip, recalibrate_chip
 from inmaterio.experiments.metrics import metric, metric_name
+from inmaterio.experiments.other_predictors import attribute_of
 from inmaterio.experiments.probe import PROBE_ROWS, ask, check_outputs, probe
 from inmaterio.learning_rules.contract import Rule
-from inmaterio.learning_rules.optimisers import InPlace, MasterCopy, schedule
+from inmaterio.learning_rules.optimisers import InPlace, MasterCopy
+from inmaterio.learning_rules.schedules import group_of, schedule
 from inmaterio.simulators.capabilities import Array, Request, Write
 from inmaterio.simulators.digital_twin import batch_loss, to_tensor
 
@@ -67,6 +69,7 @@ def make_optimiser(parts: Parts, initial: Mapping[str, Array]) -> MasterCopy | I
         optimiser=training.optimiser,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
+        undecayed=[name for name in parts.rates if not group_of(name, parts.entry.groups).decayed],
     )
 
 
@@ -118,9 +121,7 @@ def train_epoch(parts: Parts, course: Course) -> None:
             if course.optimiser is not None:
                 estimates = {name: one for name, one in update.estimates.items() if name in parts.rates}
                 with ledger.phase("update"):
-                    requests: dict[str, Request] = course.optimiser.step(
-                        estimates, schedule(training.schedule, course.step, total)
-                    )
+                    requests: dict[str, Request] = course.optimiser.step(estimates, _rate_factors(parts, course.step, total))
                     parts.learner.program(requests, key=seed.at("program", course.step))
         course.step += 1
         noticed = update.diagnostics
@@ -153,6 +154,13 @@ def train_epoch(parts: Parts, course: Course) -> None:
     _probe(parts, course)
     _disturb(parts, course)
     course.ledgers.append(ledger.to_records())
+
+
+def _rate_factors(parts: Parts, step: int, total: int) -> dict[str, float]:
+    """What multiplies the rate of each parameter at an update: the schedule of its group, or else of the run."""
+    chosen = {name: group_of(name, parts.entry.groups).schedule or parts.config.training.schedule for name in parts.rates}
+    factors = {name: schedule(name, step, total) for name in set(chosen.values())}
+    return {name: factors[one] for name, one in chosen.items()}
 
 
 def _rest(parts: Parts, course: Course) -> None:
@@ -243,6 +251,12 @@ def conclude(parts: Parts, course: Course) -> dict[str, float | int | str]:
     """Evaluate once, infer once, and say what came out."""
     training, seed = parts.config.training, Key(parts.config.seed)
     error, loss = evaluate(parts, parts.deployed, course.state, parts.evaluated, seed.at("evaluate"))
+    others = {
+        attribute_of(training.evaluate_on, name): evaluate(
+            parts, parts.deployed._replace(predict=other), course.state, parts.evaluated, seed.at("evaluate", name)
+        )[0]
+        for name, other in parts.deployed.others.items()
+    }
     if training.evaluate_on == "test":
         with parts.ledger.phase("infer"):
             predict(parts, parts.deployed, course.state, parts.evaluated[:INFERENCE_ROWS], seed.at("infer"))
@@ -252,6 +266,7 @@ def conclude(parts: Parts, course: Course) -> dict[str, float | int | str]:
     return {
         f"{training.evaluate_on}_error": error,
         f"{training.evaluate_on}_loss": loss,
+        **others,
         "chance_error": parts.targets.chance_error,
         "metric": metric_name(parts.dataset.task),
         "task": parts.dataset.task,

@@ -5,6 +5,7 @@ A rule sees a substrate only through the capabilities it requires, hence only wh
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -101,11 +102,19 @@ class PredictFn(Protocol):
 
 
 class Rule(NamedTuple):
-    """What `build` returns."""
+    """What `build` returns.
+
+    Attributes
+    ----------
+    init, update, predict : callable
+    others : mapping of str to callable
+        Further ways to predict, by what a table calls them: what a run ends on is shown for each beside that of `predict`.
+    """
 
     init: InitFn
     update: UpdateFn
     predict: PredictFn
+    others: Mapping[str, PredictFn] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

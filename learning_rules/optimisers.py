@@ -4,8 +4,7 @@ Nothing here is an optimiser of its own. What the host computes is counted under
 ``"host optimiser"``, in the phase that is open (the caller opens ``update``).
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final
 
 import numpy as np
@@ -56,7 +55,6 @@ WORD_BYTES = 4
 """Bytes of a word as counted: the host works in 32-bit floating point; float64 is for tests."""
 
 DTYPES = ("float32", "float64")
-SCHEDULES = ("constant", "cosine")
 
 
 @final
@@ -67,36 +65,17 @@ class Diverged(InputError):
 class Optimiser(Protocol):
     """Turns estimates into requests for `program`."""
 
-    def step(self, estimates: Mapping[str, Estimate], rate_factor: float = 1.0) -> dict[str, Request]:
-        """Requests for the parameters that have an estimate, and only for those; `rate_factor` multiplies every rate."""
+    def step(self, estimates: Mapping[str, Estimate], rate_factor: float | Mapping[str, float] = 1.0) -> dict[str, Request]:
+        """Requests for the parameters that have an estimate, and only for those.
+
+        `rate_factor` multiplies every rate, or that of each parameter.
+        """
 
     def state(self) -> dict[str, Array]:
         """All that the next step depends on, as copies."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go back to a state, to the same bits."""
-
-
-def schedule(name: str, step: int, total_steps: int) -> float:
-    """What multiplies every rate at a step: 1 (``constant``) or (1 + cos(pi step / total_steps)) / 2 (``cosine``).
-
-    Parameters
-    ----------
-    name : str
-        One of `SCHEDULES`.
-    step : int
-        0 for the first; at most `total_steps`.
-    total_steps : int
-
-    Raises
-    ------
-    InputError
-        When the name is unknown or a number is out of range.
-    """
-    check_name("schedule", name, SCHEDULES)
-    check_range("total_steps", total_steps, low=1)
-    check_range("step", step, low=0, high=total_steps)
-    return 1.0 if name == "constant" else 0.5 * (1.0 + math.cos(math.pi * step / total_steps))
 
 
 def check_estimate(name: str, estimate: Estimate, parameter: Parameter) -> None:
@@ -138,6 +117,14 @@ def check_rates(rates: Mapping[str, float], parameters: Mapping[str, Parameter])
     }
 
 
+def _factors(rate_factor: float | Mapping[str, float], names: Collection[str]) -> dict[str, float]:
+    """What multiplies the rate of each parameter."""
+    found = dict(rate_factor) if isinstance(rate_factor, Mapping) else dict.fromkeys(names, rate_factor)
+    for name in names:
+        check_range("rate_factor", found[check_name("rate factor of", name, found)], low=0.0, high_open=True)
+    return found
+
+
 @final
 class MasterCopy:
     """An optimiser of torch on float copies of the parameters, kept in the host; each step asks to write them.
@@ -158,6 +145,8 @@ class MasterCopy:
         For ``sgd`` and ``rmsprop``; in [0, 1).
     weight_decay : float
         As torch's, >= 0.
+    undecayed : collection of str
+        Parameters that have none.
     dtype : str
         ``"float32"`` or ``"float64"``.
 
@@ -177,6 +166,7 @@ class MasterCopy:
         optimiser: str = "sgd",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        undecayed: Collection[str] = (),
         dtype: str = "float32",
     ) -> None:
         import torch
@@ -200,15 +190,19 @@ class MasterCopy:
             self._master[name] = torch.nn.Parameter(torch.from_numpy(np.array(clipped)).to(self._dtype))
         arithmetic = ARITHMETIC[optimiser]
         options: dict[str, Any] = {"weight_decay": weight_decay, **({"momentum": momentum} if momentum else {})}
-        groups = [{"params": [tensor], "lr": self._rates[name]} for name, tensor in self._master.items()]
+        self._decayed = {name for name in self._rates if weight_decay and name not in undecayed}
+        groups = [
+            {"params": [tensor], "lr": self._rates[name], **({} if name in self._decayed else {"weight_decay": 0.0})}
+            for name, tensor in self._master.items()
+        ]
         self._optimiser: torch.optim.Optimizer = getattr(torch.optim, arithmetic.torch_class)(groups, **options)
-        self._macs = arithmetic.macs + bool(momentum) + bool(weight_decay)
+        self._macs = arithmetic.macs + bool(momentum)
         self._operations = arithmetic.operations
         self._kept = arithmetic.kept + (("momentum_buffer",) if momentum else ())
         # torch counts the steps of every optimiser but SGD, per parameter
         self._entries = {*self._kept, *(() if optimiser == "sgd" else ("step",))}
 
-    def step(self, estimates: Mapping[str, Estimate], rate_factor: float = 1.0) -> dict[str, Request]:
+    def step(self, estimates: Mapping[str, Estimate], rate_factor: float | Mapping[str, float] = 1.0) -> dict[str, Request]:
         """One step of the optimiser; a `Write` of the new values for every parameter with an estimate.
 
         Values are clipped to the parameter's range after the step, in the master copy too, so that it cannot wander
@@ -226,18 +220,18 @@ class MasterCopy:
         """
         import torch
 
-        check_range("rate_factor", rate_factor, low=0.0, high_open=True)
+        factors = _factors(rate_factor, self._rates)
         for name, estimate in estimates.items():
             check_name("parameter with a rate", name, self._master)
             check_estimate(name, estimate, self._parameters[name])
         for group, (name, tensor) in zip(self._optimiser.param_groups, self._master.items(), strict=True):
-            group["lr"] = self._rates[name] * rate_factor
+            group["lr"] = self._rates[name] * factors[name]
             tensor.grad = None  # torch leaves parameters without a gradient alone
             if name in estimates:
                 estimate = estimates[name]
                 dense = estimate.dense() if isinstance(estimate, Outer) else estimate
                 tensor.grad = torch.from_numpy(np.array(dense)).to(self._dtype)
-                self._count(estimate, tensor)
+                self._count(name, estimate, tensor)
         self._optimiser.step()
         writes: dict[str, Request] = {}
         with torch.no_grad():
@@ -295,9 +289,9 @@ class MasterCopy:
                 tensor.copy_(torch.from_numpy(np.array(state[f"master:{name}"])))
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
 
-    def _count(self, estimate: Estimate, tensor: "torch.Tensor") -> None:
+    def _count(self, name: str, estimate: Estimate, tensor: "torch.Tensor") -> None:
         size = tensor.numel()
-        macs = self._macs * size
+        macs = (self._macs + (name in self._decayed)) * size
         if isinstance(estimate, Outer):
             macs += estimate.macs
             count_factors(self._ledger, estimate)
@@ -340,7 +334,7 @@ class InPlace:
         self._rates = check_rates(rates, parameters)
         self._ledger = ledger
 
-    def step(self, estimates: Mapping[str, Estimate], rate_factor: float = 1.0) -> dict[str, Request]:
+    def step(self, estimates: Mapping[str, Estimate], rate_factor: float | Mapping[str, float] = 1.0) -> dict[str, Request]:
         """``Add(-rate g)`` for a dense estimate; an `Outer` stays one, its scale times -rate.
 
         Counted per dense estimate of n elements: n multiplications, and each element read and stored; per outer product
@@ -351,13 +345,13 @@ class InPlace:
         InputError
             When an estimate does not fit, or its parameter has no rate. `Diverged` when an estimate is not finite.
         """
-        check_range("rate_factor", rate_factor, low=0.0, high_open=True)
+        factors = _factors(rate_factor, self._rates)
         for name, estimate in estimates.items():
             check_name("parameter with a rate", name, self._rates)
             check_estimate(name, estimate, self._parameters[name])
         requests: dict[str, Request] = {}
         for name, estimate in estimates.items():
-            rate = self._rates[name] * rate_factor
+            rate = self._rates[name] * factors[name]
             if isinstance(estimate, Outer):
                 requests[name] = Outer(np.array(estimate.left), np.array(estimate.right), -rate * estimate.scale)
                 count_factors(self._ledger, estimate)

@@ -11,7 +11,8 @@ from inmaterio.devices.validation import InputError
 from inmaterio.learning_rules import backpropagation
 from inmaterio.learning_rules.contract import Batch, Stateless
 from inmaterio.learning_rules.initialisation import initial_values
-from inmaterio.learning_rules.optimisers import InPlace, MasterCopy, Optimiser, schedule
+from inmaterio.learning_rules.optimisers import InPlace, MasterCopy, Optimiser
+from inmaterio.learning_rules.schedules import schedule
 from inmaterio.simulators import hopfield
 from inmaterio.simulators.capabilities import Add, Outer, Write
 from inmaterio.simulators.digital import TwinSubstrate, build

@@ -10,7 +10,8 @@ from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.learning_rules.initialisation import initial_values
-from inmaterio.learning_rules.optimisers import ARITHMETIC, Diverged, InPlace, MasterCopy, schedule
+from inmaterio.learning_rules.optimisers import ARITHMETIC, Diverged, InPlace, MasterCopy
+from inmaterio.learning_rules.schedules import Group, group_of, schedule
 from inmaterio.simulators.capabilities import Add, Outer, Parameter, Write
 
 PARAMETERS = {
