@@ -8,9 +8,9 @@ psi the pseudo-derivative of the receiver's spikes and L its learning signal as 
 
 Weights and biases learn by e-prop in the same pass, unless ``weights`` is off. Everything a synapse needs is its own: its
 weight, its delay, what arrives at it, what its neuron does, and one signal that is broadcast. A sharp spike has no slope; the
-Gaussian gives it one, and lets a spike feel a signal up to 5 sigma away from where it arrives. sigma falls geometrically from
-update to update, from ``sigma`` to ``final_sigma`` in ``annealing_updates``; the network itself always runs with sharp, whole
-delays.
+Gaussian gives it one, and lets a spike feel a signal up to 5 sigma away from where it arrives. sigma falls by the same factor at
+each update, from `sigma_start` to `sigma_end` after a part `annealing` of them; the network itself always runs with sharp, whole
+delays, rounded when they are written.
 
 It is the gradient that e-prop would take in a network whose synapses smear out spikes by G, at what the sharp network did. It
 pulls arrivals to where the membrane is high when L is negative. Below threshold and at constant L the signal that meets a spike
@@ -32,6 +32,7 @@ from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Update
 from inmaterio.learning_rules.e_prop import Settings as Traces
 from inmaterio.learning_rules.e_prop import check_settings, online_work, trace_signals
 from inmaterio.learning_rules.eligibility import slope_reach
+from inmaterio.learning_rules.schedules import Group
 from inmaterio.learning_rules.spiking_measurement import delay_gradients, measure, sender_events, weight_gradients
 from inmaterio.simulators.capabilities import Array, Requirement, Samples, requires
 
@@ -41,9 +42,9 @@ DEFAULTS: Mapping[str, Any] = {
     "loss": "cross_entropy",
     "errors": "scores",
     "weights": True,
-    "sigma": None,
-    "final_sigma": 0.5,
-    "annealing_updates": 1000,
+    "sigma_start": 0.0,
+    "sigma_end": 0.5,
+    "annealing": 0.5,
     "feedback": "symmetric",
     "feedback_rate": 0.01,
     "feedback_decay": 0.0,
@@ -53,6 +54,9 @@ DEFAULTS: Mapping[str, Any] = {
     "engine": "host",
 }
 PROGRAMS = False
+
+_DELAYS = Group(rate_factor=20.0, schedule="cosine", decayed=False)  # steps of delay are larger things than weights
+GROUPS: Mapping[str, Group] = {"delay": _DELAYS, "recurrent_delay": _DELAYS}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,22 +77,26 @@ class Settings:
         Those of the learning signal.
     weights : bool
         Whether weights and biases learn too.
-    sigma, final_sigma : float
-        Standard deviation of the Gaussian in the first update and at the end, steps.
-    annealing_updates : int
-        Updates between the two.
+    sigma_start, sigma_end : float
+        Standard deviation of the Gaussian in the first update and at the end, steps. `sigma_start` 0 stands for half of the
+        largest delay.
+    annealing : float
+        Part of the updates in which it falls.
+    total_updates : int
+        Of the whole training; a run says it by itself. 0: not known, and sigma stays what it is at the start.
     """
 
     traces: Traces
     weights: bool
-    sigma: float
-    final_sigma: float
-    annealing_updates: int
+    sigma_start: float
+    sigma_end: float
+    annealing: float
+    total_updates: int
 
-    def sigma_after(self, updates: int) -> float:
-        """sigma of the update after this many."""
-        past = min(updates / self.annealing_updates, 1.0)
-        return float(self.sigma * (self.final_sigma / self.sigma) ** past)
+    def sigma(self, updates: int) -> float:
+        """Steps, in the update after this many."""
+        past = min(1.0, updates / max(1.0, self.annealing * self.total_updates)) if self.total_updates else 0.0
+        return float(self.sigma_start * (self.sigma_end / self.sigma_start) ** past)
 
 
 def build(
@@ -97,9 +105,10 @@ def build(
     loss: str = "cross_entropy",
     errors: str = "scores",
     weights: bool = True,
-    sigma: float | None = None,
-    final_sigma: float = 0.5,
-    annealing_updates: int = 1000,
+    sigma_start: float = 0.0,
+    sigma_end: float = 0.5,
+    annealing: float = 0.5,
+    total_updates: int = 0,
     feedback: str = "symmetric",
     feedback_rate: float = 0.01,
     feedback_decay: float = 0.0,
@@ -109,11 +118,6 @@ def build(
     engine: str = "host",
 ) -> Rule:
     """The rule on one substrate; parameters as in `Settings` and in `e_prop.Settings`.
-
-    Parameters
-    ----------
-    sigma : float or None
-        None: half the largest delay, and at least `final_sigma`.
 
     Raises
     ------
@@ -132,11 +136,13 @@ def build(
             f"delays is {description.delays!r} with max_delay {description.max_delay}: there are no delays to learn; "
             "expected 'synaptic' or 'axonal' and a max_delay of at least 1 step"
         )
-    check_range("final_sigma", final_sigma, low=0.0, low_open=True, high_open=True, unit="step")
-    first = max(0.5 * description.max_delay, final_sigma) if sigma is None else sigma
-    check_range("sigma", first, low=final_sigma, high_open=True, unit="step")
-    check_range("annealing_updates", annealing_updates, low=1, unit="updates")
-    settings = Settings(traces, bool(weights), float(first), float(final_sigma), int(annealing_updates))
+    check_range("sigma_end", sigma_end, low=0.0, low_open=True, high_open=True, unit="step")
+    if sigma_start != 0.0:
+        check_range("sigma_start", sigma_start, low=sigma_end, high_open=True, unit="step")
+    check_range("annealing", annealing, low=0.0, high=1.0)
+    check_range("total_updates", total_updates, low=0, unit="updates")
+    first = float(sigma_start) or max(0.5 * description.max_delay, float(sigma_end))
+    settings = Settings(traces, bool(weights), first, float(sigma_end), float(annealing), int(total_updates))
     return Rule(partial(init, description, feedback), partial(update, substrate, settings), partial(predict, substrate))
 
 
@@ -155,7 +161,7 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     """
     measured = measure(substrate, batch, key)
     signals = trace_signals(measured, settings.traces, state.couplings)
-    events, sigma = sender_events(measured), settings.sigma_after(state.updates)
+    events, sigma = sender_events(measured), settings.sigma(state.updates)
     estimates = delay_gradients(measured, events, signals.layers, sigma)
     if settings.weights or settings.traces.broadcast.feedback == "adaptive":
         of_weights = weight_gradients(measured, events, signals.layers)

@@ -13,7 +13,8 @@ from inmaterio.learning_rules import e_prop
 from inmaterio.learning_rules import three_factor_delay_learning as rule_file
 from inmaterio.learning_rules.contract import Batch
 from inmaterio.learning_rules.eligibility import slope_reach
-from inmaterio.learning_rules.optimisers import MasterCopy, schedule
+from inmaterio.learning_rules.optimisers import MasterCopy
+from inmaterio.learning_rules.schedules import schedule
 from inmaterio.simulators.capabilities import Write
 from inmaterio.simulators.measurable import Measurable
 from inmaterio.simulators.spiking_description import SpikingDescription
@@ -48,10 +49,10 @@ def test_equals_autograd_of_smeared_out_arrivals(options: dict, loss: str, trace
     rule = rule_file.build(substrate=network, feedback="random")
     signals = [arrived @ torch.tensor(one.T) for one in rule.init(Key(3)).couplings]
     heard = sum((signal * emitted).sum() for signal, emitted in zip(signals, reference.emitted[:2], strict=True))
-    found = update(network, rule_file, batch, feedback="random", loss=loss, trace=trace, sigma=sigma)
+    found = update(network, rule_file, batch, feedback="random", loss=loss, trace=trace, sigma_start=sigma)
     assert set(found.estimates) == set(network.parameters)
     check_alike(found.estimates, reference.gradients(of_scores + heard))
-    delays = update(network, rule_file, batch, feedback="random", loss=loss, trace=trace, sigma=sigma, weights=False)
+    delays = update(network, rule_file, batch, feedback="random", loss=loss, trace=trace, sigma_start=sigma, weights=False)
     assert set(delays.estimates) == {name for name in network.parameters if "delay" in name}
     for name, one in delays.estimates.items():
         np.testing.assert_array_equal(one, found.estimates[name])
@@ -72,7 +73,7 @@ def test_sign_and_size_by_finite_differences(delay: float) -> None:
     values["delay_1"][:] = delay
     with network.ledger.phase("initialise"):
         network.program({"delay_1": Write(values["delay_1"])}, key=Key(0))
-    found = update(network, rule_file, batch, errors="steps", loss="mse", sigma=sigma).estimates["delay_1"]
+    found = update(network, rule_file, batch, errors="steps", loss="mse", sigma_start=sigma).estimates["delay_1"]
     membranes = spikes_of(network, batch).membranes[0]
     inputs, t = batch.inputs.reshape(4, -1, 5), np.arange(total)
 
@@ -94,7 +95,7 @@ def test_sign_and_size_by_finite_differences(delay: float) -> None:
 
 def test_sigma_falls_from_update_to_update() -> None:
     network, _, batch = make()
-    rule = rule_file.build(substrate=network, sigma=4.0, final_sigma=1.0, annealing_updates=2)
+    rule = rule_file.build(substrate=network, sigma_start=4.0, sigma_end=1.0, annealing=0.5, total_updates=4)
     state, found = rule.init(Key(3)), []
     for key in range(4):
         with network.ledger.phase("train"):
@@ -103,7 +104,7 @@ def test_sigma_falls_from_update_to_update() -> None:
         found.append(made.estimates["delay_1"])
     assert state.updates == 4
     for wide, one in zip((4.0, 2.0, 1.0, 1.0), found, strict=True):
-        np.testing.assert_array_equal(one, update(network, rule_file, batch, sigma=wide, final_sigma=wide).estimates["delay_1"])
+        np.testing.assert_array_equal(one, update(network, rule_file, batch, sigma_start=wide).estimates["delay_1"])
 
 
 def test_order_of_the_batch_changes_no_bit() -> None:
@@ -121,22 +122,22 @@ def test_bad_input_is_refused() -> None:
     still, _, _ = make(delays="none")
     for one, wrong, match in (
         (still, {}, "no delays to learn"),
-        (network, {"sigma": 0.2}, "sigma is 0.2 step"),
-        (network, {"final_sigma": 0.0}, "final_sigma is 0 step"),
-        (network, {"annealing_updates": 0}, "annealing_updates is 0"),
+        (network, {"sigma_start": 0.2}, "sigma_start is 0.2 step"),
+        (network, {"sigma_end": 0.0}, "sigma_end is 0 step"),
+        (network, {"annealing": 1.5}, "annealing is 1.5"),
+        (network, {"total_updates": -1}, "total_updates is -1"),
         (network, {"engine": "chip"}, "softmax-sum"),
     ):
         with pytest.raises(InputError, match=match):
             rule_file.build(substrate=one, **wrong)
 
 
-GAP, CASES, LEAK = 12, 1000, 0.5
+UPDATES, CASES, GAP, LEAK = 300, 1000, 12, 0.5
 """Steps between the spikes of the coincidence task: 8.3 time constants of a membrane with this leak, hidden or output."""
 
 
 def learn_coincidence(rule_module, seed: int, hidden: int, trained: dict[str, float], values, leak: float = LEAK, **hyper):
     """Train on 1000 rows of the coincidence task; returns scores of 1000 others, their classes and what the chip then holds."""
-    updates = 300
     spikes, labels = coincidence_spikes(2 * CASES, steps=100, channels=3, gap=GAP)
     inputs, targets, rng = spikes.astype(float), np.eye(2)[labels], np.random.default_rng(seed)
     description = SpikingDescription(
@@ -149,13 +150,13 @@ def learn_coincidence(rule_module, seed: int, hidden: int, trained: dict[str, fl
     rule = rule_module.build(substrate=Measurable(network), **hyper)
     optimiser = MasterCopy(network.parameters, begun, rates=trained, ledger=network.ledger, optimiser="adam", dtype="float64")
     state = rule.init(Key(seed))
-    for step in range(updates):
+    for step in range(UPDATES):
         rows = rng.choice(CASES, 8, replace=False)
         with network.ledger.phase("train"):
             made = rule.update(state, Batch(inputs[rows], targets[rows], rows), Key(seed, ("update", step)))
             state, estimates = made.state, {name: one for name, one in made.estimates.items() if name in trained}
             with network.ledger.phase("update"):
-                network.program(optimiser.step(estimates, schedule("cosine", step, updates)), key=Key(step))
+                network.program(optimiser.step(estimates, schedule("cosine", step, UPDATES)), key=Key(step))
     with network.ledger.phase("evaluate"):
         rows = np.arange(CASES, 2 * CASES)
         return (
@@ -177,8 +178,9 @@ def test_coincidence_is_learnt_by_delays_alone(seed: int) -> None:
         lambda rng: given | {"delay_1": rng.uniform(0, 40, (2, 3))},
         loss="mse",
         weights=False,
-        sigma=15.0,
-        annealing_updates=240,
+        sigma_start=15.0,
+        annealing=0.8,
+        total_updates=UPDATES,
     )
     for name, value in given.items():
         np.testing.assert_array_equal(held[name], value)
