@@ -151,7 +151,7 @@ def define(name: str, absorber: Absorber) -> Benchmark:
         for where, maps in places.items():
             triad_bytes, stream_bytes = bytes_per_s(triad, maps), bytes_per_s(stream, maps)
             found[f"GB/s of a triad in {where}, with write-allocate"] = triad_bytes / 1e9
-            found[f"1e9 cell updates/s that this triad's bandwidth allows, in {where}"] = triad_bytes / 16e9
+            found[f"1e9 cell updates/s that a triad's bandwidth allows, in {where}"] = triad_bytes / 16e9
             found[f"1e9 cell updates/s of the stream, in {where}"] = stream_bytes / 16e9
         return found
 
