@@ -25,6 +25,7 @@ from inmaterio.experiments.data_names import full_name, options_of, real_number,
 from inmaterio.experiments.dataset import Dataset as Dataset  # with `Split` and `split`, where callers look for them
 from inmaterio.experiments.event_files import load_events
 from inmaterio.experiments.idx_files import read_idx_folder
+from inmaterio.experiments.level_crossings import CROSSINGS, mnist1d_crossings
 from inmaterio.experiments.sound_data import SYNTHETIC, load_peterson_barney, load_synthetic_vowels, load_wav_folder
 from inmaterio.experiments.splits import Split as Split
 from inmaterio.experiments.splits import split as split
@@ -58,7 +59,8 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
         - ``shd:FOLDER?step=10e-3&channels=140&steps=100&aligned=1&binary=0&cut=1``, and so ``ssc:FOLDER``: see
           `inmaterio.experiments.event_files`;
         - ``coincidence?rows=1000&steps=100&channels=3&gap=12&jitter=0&noise=0``, ``yin-yang?rows=7000&steps=50&bias=1``: see
-          `inmaterio.experiments.temporal_tasks`.
+          `inmaterio.experiments.temporal_tasks`;
+        - ``mnist1d-crossings?levels=-1.5,1.5&steps=40``: see `inmaterio.experiments.level_crossings`.
     cache : Path, optional
         Folder for what takes long to make; `cache_folder` when None.
 
@@ -131,6 +133,10 @@ def _load_mnist1d(_: str, cache: Path | None) -> Dataset:
     )
 
 
+def _load_crossings(text: str, cache: Path | None) -> Dataset:
+    return mnist1d_crossings(_load_mnist1d("", cache), text)
+
+
 def _load_idx(folder: str, cache: Path | None) -> Dataset:
     try:
         place = Path(folder).expanduser()
@@ -192,7 +198,7 @@ EXAMPLES = {"idx": "idx:/data/mnist", "wav": "wav:/data/vowels", "shd": "shd:/da
 
 PARITY = "parity-3"
 
-WITH_OPTIONS = (SYNTHETIC, PARITY, COINCIDENCE, YIN_YANG)
+WITH_OPTIONS = (SYNTHETIC, PARITY, COINCIDENCE, YIN_YANG, CROSSINGS)
 
 PARITY_NOISE = 0.1
 """Standard deviation of the noise on each bit of parity-3: ten of them away from the other sign, so that no row is ambiguous."""
@@ -215,6 +221,9 @@ DATA: Mapping[str, Source] = MappingProxyType(
             load_coincidence,
         ),
         YIN_YANG: Source("7000 points of the figure of yin and yang, coordinates as spike times", load_yin_yang),
+        CROSSINGS: Source(
+            "mnist1d as crossings of two levels: 40 steps of 4 channels, a spike up and one down for each", _load_crossings
+        ),
         FOLDERS["idx"]: Source("a folder of IDX files: MNIST, Fashion-MNIST and sets laid out like them, gzip or not", _load_idx),
         FOLDERS["wav"]: Source(
             "a folder of WAV recordings, a folder for each class or named like m01ae.wav, by speaker", load_wav_folder
