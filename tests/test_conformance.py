@@ -82,6 +82,9 @@ RULES = (
     "physics-aware-training",
     "in-situ-adjoint",
     "jacobian-homeostasis",
+    "spatial-learning-through-time",
+    "e-prop",
+    "three-factor-delay-learning",
     f"{DOUBLES / 'solver_descent.py'}:solver-descent",
     f"{DOUBLES / 'own_master_copy.py'}:own-master-copy",
 )
@@ -141,12 +144,18 @@ QUICK_SPIKING = (
     ("backpropagation", "spiking-imperfect"),
     ("backpropagation", "spiking-recurrent"),
     ("delta-rule", "spiking-loihi"),
+    ("spatial-learning-through-time", "spiking-imperfect"),
+    ("e-prop", "spiking-recurrent"),
+    ("three-factor-delay-learning", "spiking-loihi"),
 )
 """Pairs with a spiking chip in the ordinary tests; the others are in the slow ones."""
 
 SPIKING_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "backpropagation": {"hyper": {"loss": "cross_entropy"}, "optimiser": "adam", "rates": 0.01},
     "solver-descent": {"hyper": {"loss": "cross_entropy"}, "optimiser": "adam", "rates": 0.01},
+    "spatial-learning-through-time": {"optimiser": "adam"},
+    "e-prop": {"optimiser": "adam"},
+    "three-factor-delay-learning": {"optimiser": "adam"},
     # hidden neurons that do not learn must fire as they are
     "delta-rule": {
         "hyper": {"loss": "cross_entropy"},
