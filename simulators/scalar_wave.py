@@ -37,8 +37,8 @@ both effects, as the caller gives it (raw or projected is the caller's choice):
 The stability limit holds for the true speed: where c leaves (0, h / (sqrt2 dt)] while a run is under way, it ends with an error.
 Sources stand on cells of density zero.
 
-Arrays are C-contiguous, rows first; cells are (row, column) from 0. Inside the kernels a field carries a frame of one zero cell, and
-numbers below the smallest normal one of their type count as zero (`devices.subnormals`).
+Arrays are C-contiguous, rows first; cells are (row, column) from 0. Inside the kernels a field carries a frame of one zero cell,
+and numbers below the smallest normal one of their type count as zero (`devices.subnormals`).
 """
 
 import math

@@ -1,12 +1,12 @@
 """Kernels of the scalar wave: many steps of one sample, of a batch. Equations: `scalar_wave`.
 
 A step reads three maps and writes one. Where they do not fit a core's own cache, a run that goes through them once per step waits
-for memory. So rows are taken in tiles, and each tile through several steps while it is there, one row further up at every
-step::
+for memory. So rows, from left to right below, are taken in tiles, and each tile through several steps while it is there, one row
+further up at every step; the first tile ends at the top edge and the last one at the bottom::
 
-    step n + 2     | tile 0  |  tile 1 | tile 2 ...
-    step n + 1       | tile 0  |  tile 1 | tile 2 ...
-    step n             | tile 0  |  tile 1 | tile 2 ...
+    step n      |   tile 0   |   tile 1   |  tile 2  |
+    step n + 1  |  tile 0   |   tile 1   |  tile 2   |
+    step n + 2  |  tile 0  |   tile 1   |   tile 2   |
 
 Row r of a step needs rows r - 1, r and r + 1 of the step before, and overwrites row r of the one before that, which only they
 needed: all are done when it is its turn. Each number comes from the same operations as without tiles, to the bit.
