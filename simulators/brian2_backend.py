@@ -105,9 +105,7 @@ def brian2_network(
     InputError
         Brian2 is not installed; what Brian2 has no counterpart for; values or inputs that do not fit the description.
     """
-    refuse_unmapped(description, "Brian2")
-    held = checked_values(description, values)
-    events = np.asarray(check_array("inputs", inputs, shape=(None, description.widths[0]), low=0.0), dtype=np.float64)
+    held, events = _checked(description, values, inputs)
     b2 = _brian2()
     dt = description.seconds_per_step * b2.second
     layers = len(description.widths) - 1
@@ -189,11 +187,19 @@ def run_in_brian2(
         As `brian2_network`; an unknown target.
     """
     check_name("target", target, TARGETS)
+    _checked(description, values, inputs)
     b2 = _brian2()
     with _code_generation(b2, target):
         built = brian2_network(description, values, inputs, membranes=membranes)
         built.network.run(built.duration)
         return read_brian2(built)
+
+
+def _checked(description: SpikingDescription, values: Mapping[str, Array], inputs: Array) -> tuple[Values, NDArray[np.float64]]:
+    """Values and inputs as float64, or what is wrong with them."""
+    refuse_unmapped(description, "Brian2")
+    events = check_array("inputs", inputs, shape=(None, description.widths[0]), low=0.0)
+    return checked_values(description, values), np.asarray(events, dtype=np.float64)
 
 
 def _brian2() -> Any:

@@ -196,3 +196,12 @@ def test_an_unknown_target_and_no_brian2(monkeypatch: pytest.MonkeyPatch) -> Non
         run_in_brian2(*one_synapse(1))
     with pytest.raises(InputError, match="unknown target 'cuda'"):
         run_in_brian2(*one_synapse(1), target="cuda")
+
+
+@pytest.mark.engines
+def test_inputs_without_an_event(brian2: Any) -> None:
+    description, values, _ = one_synapse(1)
+    found = run_in_brian2(description, values, np.zeros((1, 80)), membranes=True)
+    assert not any(train.any() for train in found.spikes + found.membranes)
+    with pytest.raises(InputError, match=r"inputs is -1 at \(0, 3\); expected at least 0"):
+        run_in_brian2(description, values, -np.eye(80)[3:4])
