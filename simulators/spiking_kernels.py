@@ -132,20 +132,23 @@ class Results(NamedTuple):
 def find_events(
     inputs: NDArray[Any], channels: int, rows: NDArray[np.int64], senders: NDArray[np.int64], amplitudes: NDArray[Any]
 ) -> int:
-    """Find elements of inputs (steps x channels,) that are not zero, by step; how many, or -1 where one is no amplitude."""
-    count = 0
-    for t in range(inputs.shape[0] // channels):
-        row = inputs[t * channels : (t + 1) * channels]
-        for c in range(channels):
-            value = row[c]
-            if value != 0:
-                if not 0 < value < np.inf:
-                    return -1
-                rows[count] = t
-                senders[count] = c
-                amplitudes[count] = value
-                count += 1
-    return count
+    """Find elements of inputs (steps x channels,) that are not zero, by step; how many, or -1 where one is no amplitude.
+
+    `senders` needs room for one more than there are.
+    """
+    count, width = np.uintp(0), np.uintp(channels)
+    for t in range(np.uintp(inputs.shape[0]) // width):
+        first, before = t * width, count
+        for c in range(width):  # without a branch: where spikes are cannot be foretold
+            senders[count] = c
+            count += np.uintp(inputs[first + c] != 0)
+        for e in range(before, count):
+            amplitude = inputs[first + np.uintp(senders[e])]
+            if not 0 < amplitude < np.inf:
+                return -1
+            rows[e] = t
+            amplitudes[e] = amplitude
+    return np.int64(count)
 
 
 @kernel
@@ -423,7 +426,7 @@ def run_samples(
     widest = plan.widths[1:].max()
     block = min(plan.block, plan.total_steps)
     kind = synapses.weights.dtype
-    size = block * max(widest, channels)
+    size = block * max(widest, channels) + 1
     rows, senders = np.empty((2, size), np.int64), np.empty((2, size), np.int64)
     amplitudes, ones = np.empty(size, kind), np.ones(size, kind)
     buffers = np.empty((layers, (block + plan.reach) * widest), kind)

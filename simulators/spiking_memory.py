@@ -88,7 +88,8 @@ class SpikingMemory:
         """What the kernels read, with the gain of each neuron (one array per layer) in the weights of its synapses."""
         description, layers = self._description, len(gains)
         widths, reach = description.layer_widths, _max_delay(description)
-        wide = (reach + 1) * max(widths[1:]) > 2**16
+        # half-length places are for speed, which double precision is not
+        wide = (reach + 1) * max(widths[1:]) > 2**16 or self._dtype == np.float64
         weights: list[Array] = []
         places: list[Array] = []
         arrivals: list[Array] = []

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from inmaterio.devices.neuron_mismatch import NeuronMismatch
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.spike_link import SpikeLink
-from inmaterio.devices.validation import check_name
+from inmaterio.devices.validation import InputError, check_name
 from inmaterio.simulators import spiking_kernels as kernels
 from inmaterio.simulators.capabilities import Array, Port, Request, Samples, Spikes
 from inmaterio.simulators.digital_twin import DigitalOracle
@@ -256,7 +256,10 @@ class SpikingNetwork(AbstractSubstrate):
             or np.shape(samples) != (len(given),)
         ):
             check_batch(given, samples, self._ports["input"])
-        driven = np.ascontiguousarray(given, dtype=given.dtype if given.dtype in (np.float32, np.float64) else np.float64)
+        if given.dtype.kind not in "biuf":
+            raise InputError(f"input holds {given.dtype} values; expected real numbers")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, and is refused as such
+            driven = np.ascontiguousarray(given, dtype=self._dtype)
         synapses, neurons = self._wiring()
         batch, total, width, layers = len(driven), self.description.total_steps, len(neurons.leak), self._layers
         results = kernels.Results(
@@ -271,7 +274,7 @@ class SpikingNetwork(AbstractSubstrate):
         indices = np.ascontiguousarray(samples, dtype=np.int64)
         run_in_threads(_run_part, (driven, indices, bad, *results), self._plan(key), synapses, neurons)
         if bad.any():
-            check_batch(given, samples, self._ports["input"])  # names the value and its place
+            check_batch(driven, samples, self._ports["input"])  # names the value and its place
         self._charge(results, batch, membranes)
         return results
 

@@ -217,6 +217,18 @@ def test_a_spike_arrives_after_its_delay_exactly(block: int, delays: str) -> Non
     assert counted.sent[:, 0].tolist() == [6, 5] and counted.delivered[:, 0].tolist() == [6, 2]
 
 
+def test_places_beyond_sixteen_bits() -> None:
+    """1001 delays x 70 neurons: more slots than a half-length place can count."""
+    about = SpikingDescription((1100, 70), steps=1100, max_delay=1000, output_leak=0.0, dtype="float64")
+    delays = np.linspace(0, 1000, 70).round()[:, None]
+    network = write(make(about), {"weight_1": np.ones((70, 1)), "delay_1": delays})
+    inputs = np.zeros((1, 1100))
+    inputs[0, 50] = 1.0
+    h = run(network, inputs).membranes[0][0]
+    np.testing.assert_array_equal(h.argmax(axis=0), 50 + delays[:, 0])
+    assert h.sum() == 70.0
+
+
 @pytest.mark.parametrize("block", [1, 9, 64])
 def test_own_spikes_come_back_a_step_after_their_delay(block: int) -> None:
     """One neuron set off once: it fires again every 1 + delay steps, around any ring."""
@@ -373,7 +385,7 @@ def test_what_is_asked_for_goes_through_the_memory() -> None:
 def test_every_preset_fires_and_loihi_is_within_its_limits() -> None:
     rng = np.random.default_rng(2)
     for name, options in PRESETS.items():
-        network = build((30 * 20, 40, 3), chip=Key(1), steps=30, tail_steps=20, **options)
+        network = build((30 * 20, 40, 3), chip=Key(1), steps=30, **options)
         values = {
             one: rng.uniform(0, 20, about.shape) if "delay" in one else rng.normal(0.05, 0.3, about.shape)
             for one, about in network.parameters.items()
@@ -428,7 +440,9 @@ class TestBadInput:
             (np.array([[0, 1, 0, 0, -2.0, 0]]), r"input is -2 spike at \(0, 4\); expected at least 0 spike"),
             (np.array([[0, 1, 0, 0, np.nan, 0]]), r"input is nan at \(0, 4\)"),
             (np.array([[0, 1, 0, 0, np.inf, 0]]), r"input is inf at \(0, 4\)"),
+            (np.array([[0, 1, 0, 0, 1e39, 0]]), r"input is inf at \(0, 4\)"),
             (np.zeros((0, 6)), "batch size is 0"),
+            (np.zeros((1, 6), complex), "input holds complex128 values"),
         ],
     )
     def test_inputs_that_do_not_fit(self, inputs: np.ndarray, said: str) -> None:
