@@ -458,3 +458,24 @@ class TestBadInput:
         with pytest.raises(InputError, match="unknown option of a spiking network 'max_delays'; nearest: max_delay"):
             build((6, 2), chip=Key(0), max_delays=3)
         assert {one.name for one in fields(SpikingDescription)} >= set().union(*PRESETS.values())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"recurrent": True, "delays": "axonal", "reset": "soft"}, {"weight_bits": 5, "weight_max": 1.0}]
+)
+def test_twin_and_oracle_compute_what_the_chip_does(options: dict[str, Any]) -> None:
+    """The twin knows what was asked for, the oracle what the memories hold: with rounded weights only the latter agrees."""
+    import torch
+
+    about = SpikingDescription((25 * 8, 12, 3), steps=25, tail_steps=8, max_delay=6, leak=0.75, dtype="float64", **options)
+    rng = np.random.default_rng(6)
+    network = write(make(about), dyadic_values(about, rng, 0.3))
+    inputs = (rng.random((5, 200)) < 0.2).astype(float)
+    scores = run(network, inputs).scores
+    np.testing.assert_allclose(network.oracle().outputs(inputs), scores, rtol=1e-9)
+    with torch.no_grad():
+        twin = network.twin()(torch.from_numpy(inputs)).numpy()
+    assert np.allclose(twin, scores, rtol=1e-9) == ("weight_bits" not in options)
+    gradient = network.oracle().loss_gradient(inputs, np.eye(3)[[0, 1, 2, 0, 1]], "cross_entropy")
+    assert set(gradient) == set(network.parameters)
+    assert all(np.abs(gradient[name]).max() > 0 for name in gradient if "weight" in name)
