@@ -27,6 +27,7 @@ from inmaterio.learning_rules.perturbations import check_loss
 from inmaterio.learning_rules.temporal_errors import ERRORS
 from inmaterio.simulators.capabilities import Array, Requirement
 from inmaterio.simulators.spiking_description import SpikingDescription
+from inmaterio.simulators.spiking_values import held_leak
 
 Floats = NDArray[np.float64]
 Delays = NDArray[np.int64]
@@ -206,10 +207,11 @@ def slopes(measured: Measured, layer: int, surrogate: str, gamma: float) -> Arra
 def membrane_factors(measured: Measured, layer: int, *, emptied: bool) -> Array:
     """dh[t + 1]/dh[t] of every neuron of a layer, (batch, steps, width), the spike of step t taken as given.
 
-    The leak; 1 into a refractory step, which holds the membrane; 0 from a spike with a hard reset, if `emptied`.
+    The leak, as a chip of so many bits holds it; 1 into a refractory step, which holds the membrane; 0 from a spike with a hard
+    reset, if `emptied`.
     """
     description, membranes = measured.description, measured.membranes[layer - 1]
-    leak = description.leak if layer < measured.layers else description.output_leak
+    leak = held_leak(description, description.leak if layer < measured.layers else description.output_leak)
     factors = np.full(membranes.shape, leak, membranes.dtype)
     if not measured.spiking(layer):
         return factors

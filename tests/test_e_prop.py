@@ -1,5 +1,7 @@
 """E-prop against autograd of unrolled networks with recurrent paths and resets taken as given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,17 @@ def test_one_layer_equals_backpropagation_through_time_of_the_chip_s_own_twin() 
     found = update(network, rule_file, batch, surrogate="arctangent")
     exact = network.oracle().loss_gradient(batch.inputs, batch.targets, "cross_entropy")
     check_alike(found.estimates, exact)
+
+
+def test_traces_decay_by_what_the_chip_holds() -> None:
+    network, values, batch = make((6,), decay_bits=3, weight_bits=6, weight_max=2.0)
+    with network.ledger.phase("initialise"):
+        held = network.read_back(key=Key(0))
+    assert not np.array_equal(held["weight_1"], values["weight_1"])
+    rounded = replace(network.description, leak=0.75, output_leak=0.75)  # 0.8 and 0.7: 1 - leak in eighths
+    reference = Unrolled(rounded, held, batch.inputs)
+    wanted = reference.gradients(reference.loss("cross_entropy", batch.targets))
+    check_alike(update(network, rule_file, batch).estimates, wanted)
 
 
 @pytest.mark.parametrize("feedback", ["random", "symmetric"])
