@@ -317,3 +317,48 @@ def test_bad_initialisations_are_refused() -> None:
         initial_values(PARAMETERS, key=Key(0), gain=0.0)
     with pytest.raises(InputError, match=r"kernel has shape \(3, 3, 3\)"):
         initial_values({"kernel": Parameter((3, 3, 3))}, key=Key(0))
+
+
+def test_one_cycle_is_that_of_torch() -> None:
+    import warnings
+
+    import torch
+
+    for total in (2, 3, 4, 7, 40):
+        tensor = torch.nn.Parameter(torch.zeros(1))
+        optimiser = torch.optim.SGD([tensor], lr=0.1)
+        plan = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.5, total_steps=total, cycle_momentum=False)
+        for step in range(total):
+            assert 0.5 * schedule("one-cycle", step, total) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
+            if step < total - 1:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # torch wants the optimiser to have moved first
+                    plan.step()
+    assert schedule("one-cycle", 0, 1) == pytest.approx(4e-6)
+
+
+def test_rates_and_decay_of_each_parameter() -> None:
+    optimiser, ledger = master(dtype="float64", weight_decay=0.25, undecayed=["bias_1"])
+    plain, _ = master(dtype="float64", weight_decay=0.25)
+    nothing = {name: np.zeros(one.shape) for name, one in PARAMETERS.items()}
+    with ledger.phase("train"):
+        new = written(optimiser.step(nothing, {"weight_1": 1.0, "bias_1": 1.0, "weight_2": 0.5}))
+    np.testing.assert_array_equal(new["weight_1"], INITIAL["weight_1"] * (1 - 0.125 * 0.25))
+    np.testing.assert_array_equal(new["bias_1"], INITIAL["bias_1"])
+    np.testing.assert_array_equal(new["weight_2"], INITIAL["weight_2"] * (1 - 0.125 * 0.25))
+    # a multiply-accumulate for the decay of each element that has one
+    assert ledger.events["train", "host", "host optimiser", "mac_fp32"] == (6 + 2 + 2) + (6 + 2)
+    with ledger.phase("train"), pytest.raises(InputError, match="weight_2"):
+        plain.step(nothing, {"weight_1": 1.0, "bias_1": 1.0})
+
+
+def test_the_group_of_a_parameter() -> None:
+    groups = {"delay": Group(rate_factor=20.0, schedule="cosine", decayed=False), "recurrent_delay": Group(decayed=False)}
+    assert group_of("delay_12", groups) is groups["delay"]
+    assert group_of("block/delay_1", groups) is groups["delay"]
+    assert group_of("recurrent_delay_1", groups) is groups["recurrent_delay"]
+    assert group_of("weight_1", groups) == group_of("delayed", groups) == Group()
+    with pytest.raises(InputError, match="schedule of a group"):
+        Group(schedule="exponential")
+    with pytest.raises(InputError, match="rate_factor of a group is -1"):
+        Group(rate_factor=-1.0)

@@ -157,17 +157,19 @@ def test_slope_of_a_kernel_by_its_delay(sigma: float) -> None:
     np.testing.assert_allclose(mine[1].numpy(), by_hand, rtol=0, atol=1e-8)
 
 
-def test_as_sigma_goes_to_zero_a_kernel_is_its_whole_delay() -> None:
-    """With the smallest spread, 0.27 steps, and delays on whole steps, e^(-1/2 / 0.27^2) = 1e-3 of the height leaks to each side."""
-    values = values_of(BASE)
-    values |= {name: np.rint(one) for name, one in values.items() if name.startswith("delay")}
-    weight, delay = (torch.from_numpy(values[name]) for name in ("weight_1", "delay_1"))
-    sharp = delayed_synapses.sharp_kernels(weight, delay, 8)
-    spread = delayed_synapses.gaussian_kernels(weight, delay, 0.0, 8)
-    leaked = np.exp(-0.5 / 0.27**2)
-    largest = (spread - sharp).abs().amax(0)
-    assert bool((largest <= 2.1 * leaked * weight.t().abs()).all())
-    assert float(largest.max()) > 0.5 * leaked * float(weight.abs().max())
+def test_as_the_spread_goes_to_zero_a_kernel_is_its_nearest_whole_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(4)
+    weight = torch.from_numpy(generator.normal(size=(4, 3)))
+    delay = torch.from_numpy(generator.integers(1, 7, (4, 3)) + generator.uniform(-0.2, 0.2, (4, 3)))
+    delay[0, 0] = 3.2
+    sharp = delayed_synapses.sharp_kernels(weight, delay.round(), 8)
+    for spread in (0.27, 0.15, 0.1):
+        monkeypatch.setattr(delayed_synapses, "SMALLEST_SPREAD", spread)
+        kernels = delayed_synapses.gaussian_kernels(weight, delay, 0.0, 8)
+        gap = float(((kernels - sharp).abs().amax(0) / weight.t().abs()).max())
+        # nearest at most 0.2 steps away, second nearest 0.8: the latter's share; and the 1e-7 added to a sum of exp(-0.02 / s^2)
+        second = 1.0 / (1.0 + np.exp((0.8**2 - 0.2**2) / (2 * spread**2)))
+        assert 0.5 * second < gap < 1.1 * second + 1e-6
 
 
 def test_float32_gradients_do_not_depend_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
