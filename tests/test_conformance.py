@@ -85,6 +85,7 @@ RULES = (
     "spatial-learning-through-time",
     "e-prop",
     "three-factor-delay-learning",
+    "dcls-delay-learning",
     f"{DOUBLES / 'solver_descent.py'}:solver-descent",
     f"{DOUBLES / 'own_master_copy.py'}:own-master-copy",
 )
@@ -147,6 +148,7 @@ QUICK_SPIKING = (
     ("spatial-learning-through-time", "spiking-imperfect"),
     ("e-prop", "spiking-recurrent"),
     ("three-factor-delay-learning", "spiking-loihi"),
+    ("dcls-delay-learning", "spiking-ideal"),
 )
 """Pairs with a spiking chip in the ordinary tests; the others are in the slow ones."""
 
@@ -156,6 +158,7 @@ SPIKING_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "spatial-learning-through-time": {"optimiser": "adam"},
     "e-prop": {"optimiser": "adam"},
     "three-factor-delay-learning": {"optimiser": "adam"},
+    "dcls-delay-learning": {"optimiser": "adam"},
     # hidden neurons that do not learn must fire as they are
     "delta-rule": {
         "hyper": {"loss": "cross_entropy"},
