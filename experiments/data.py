@@ -29,6 +29,7 @@ from inmaterio.experiments.level_crossings import CROSSINGS, mnist1d_crossings
 from inmaterio.experiments.sound_data import SYNTHETIC, load_peterson_barney, load_synthetic_vowels, load_wav_folder
 from inmaterio.experiments.splits import Split as Split
 from inmaterio.experiments.splits import split as split
+from inmaterio.experiments.spoken_digits import SPOKEN_DIGITS, load_spoken_digits
 from inmaterio.experiments.temporal_tasks import COINCIDENCE, YIN_YANG, load_coincidence, load_yin_yang
 
 
@@ -60,7 +61,9 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
           `inmaterio.experiments.event_files`;
         - ``coincidence?rows=1000&steps=100&channels=3&gap=12&jitter=0&noise=0``, ``yin-yang?rows=7000&steps=50&bias=1``: see
           `inmaterio.experiments.temporal_tasks`;
-        - ``mnist1d-crossings?levels=-1.5,1.5&steps=40``: see `inmaterio.experiments.level_crossings`.
+        - ``mnist1d-crossings?levels=-1.5,1.5&steps=40``: see `inmaterio.experiments.level_crossings`;
+        - ``spoken-digits?languages=en,de&voices=30&repetitions=4&channels=24&steps=80&step=10e-3&snr=10,30``: needs the program
+          espeak-ng; see `inmaterio.experiments.spoken_digits`.
     cache : Path, optional
         Folder for what takes long to make; `cache_folder` when None.
 
@@ -198,7 +201,7 @@ EXAMPLES = {"idx": "idx:/data/mnist", "wav": "wav:/data/vowels", "shd": "shd:/da
 
 PARITY = "parity-3"
 
-WITH_OPTIONS = (SYNTHETIC, PARITY, COINCIDENCE, YIN_YANG, CROSSINGS)
+WITH_OPTIONS = (SYNTHETIC, PARITY, COINCIDENCE, YIN_YANG, CROSSINGS, SPOKEN_DIGITS)
 
 PARITY_NOISE = 0.1
 """Standard deviation of the noise on each bit of parity-3: ten of them away from the other sign, so that no row is ambiguous."""
@@ -223,6 +226,10 @@ DATA: Mapping[str, Source] = MappingProxyType(
         YIN_YANG: Source("7000 points of the figure of yin and yang, coordinates as spike times", load_yin_yang),
         CROSSINGS: Source(
             "mnist1d as crossings of two levels: 40 steps of 4 channels, a spike up and one down for each", _load_crossings
+        ),
+        SPOKEN_DIGITS: Source(
+            "2400 spoken digits, English and German, of 30 voices of espeak-ng, as spikes of a model cochlea: semi-synthetic",
+            load_spoken_digits,
         ),
         FOLDERS["idx"]: Source("a folder of IDX files: MNIST, Fashion-MNIST and sets laid out like them, gzip or not", _load_idx),
         FOLDERS["wav"]: Source(

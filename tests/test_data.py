@@ -436,7 +436,7 @@ def test_bad_requests_are_told_in_one_line(digits: Dataset, tmp_path: Path) -> N
 
 def test_every_data_set_is_listed() -> None:
     made = ["vowels-synthetic", "vowels-peterson-barney", "parity-3"]
-    temporal = ["coincidence", "yin-yang", "mnist1d-crossings"]
+    temporal = ["coincidence", "yin-yang", "mnist1d-crossings", "spoken-digits"]
     assert list(DATA) == [
         "digits",
         "mnist1d",
