@@ -155,5 +155,5 @@ def equivalent_rectangular_bandwidth(hertz: ArrayLike) -> Floats:
 
 def centre_frequencies(channels: int, low_hz: float, high_hz: float) -> Floats:
     """Frequencies at equal distances on the scale 21.4 log10(4.37 f / kHz + 1), shape (channels,), in hertz."""
-    ends = 21.4 * np.log10(4.37e-3 * np.array([low_hz, high_hz]) + 1.0)
-    return np.asarray((10.0 ** (np.linspace(*ends, channels) / 21.4) - 1.0) / 4.37e-3)
+    low, high = 21.4 * np.log10(4.37e-3 * np.array([low_hz, high_hz]) + 1.0)
+    return np.asarray((10.0 ** (np.linspace(low, high, channels) / 21.4) - 1.0) / 4.37e-3)

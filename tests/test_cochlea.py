@@ -17,7 +17,7 @@ def tone(hertz: float, seconds: float = 0.3, size: float = 1.0) -> np.ndarray:
 
 def test_spikes_equal_those_of_the_slow_twin() -> None:
     rng = np.random.default_rng(0)
-    cochlea = Cochlea(channels=7, high_hz=5000.0, threshold=0.1, adaptation=0.1)
+    cochlea = Cochlea(channels=7, high_hz=5000.0, threshold=0.1, adaptation=0.1, recovery_s=0.05)
     wave = tone(700) * np.hanning(4800) + 0.1 * rng.standard_normal(4800)
     # 30 steps of 10 ms are the whole of it, 7 steps of 33 ms less
     for step_s, steps in ((10e-3, 30), (33e-3, 7)):
