@@ -38,6 +38,9 @@ threshold) / 2)^2) with a = 5 (Fang et al., ICCV 2021, as used with DCLS)."""
 SHARPNESS = 5.0
 """a of the arctangent."""
 
+SENDERS = 32
+"""Senders a thread takes at once."""
+
 REACH = 5.0
 """Standard deviations at which a Gaussian ends: 4e-6 of its height is left there."""
 
@@ -72,13 +75,22 @@ def _gather(
 ) -> None:
     """out[i, j] = sum over events (t, row, amplitude) of i of amplitude signal[row, (t + later) width + places[i, j]]."""
     senders, width = out.shape
-    for i in prange(senders):
-        sums, place = out[i], places[i]
-        for e in range(starts[i], starts[i + 1]):
-            window = signal[rows[e], (times[e] + later) * width :]
-            amplitude = amplitudes[e]
-            for j in range(width):
-                sums[j] += amplitude * window[place[j]]
+    for block in prange((senders + SENDERS - 1) // SENDERS):
+        first = block * SENDERS
+        last = min(senders, first + SENDERS)
+        # row by row, so that the signal of one, its sums and places stay in the cache; each sum is made in order of its events
+        upto = starts[first:last].copy()
+        for row in range(len(signal)):
+            for i in range(first, last):
+                sums, place = out[i], places[i]
+                e = upto[i - first]
+                while e < starts[i + 1] and rows[e] == row:
+                    window = signal[row, (times[e] + later) * width :]
+                    amplitude = amplitudes[e]
+                    for j in range(width):
+                        sums[j] += amplitude * window[place[j]]
+                    e += 1
+                upto[i - first] = e
 
 
 @kernel(parallel=True)
@@ -94,27 +106,29 @@ def _accumulate(direct: Array, through: Array, out: Array) -> None:
 
 
 @kernel(parallel=True)
-def _spread(signal: Array, weights: Array, places: Places, pad: int, out: Array) -> None:
-    """out[row, t width + places[j, i]] += weights[j, i] signal[row, t, j]; `places` are (pad - delay) width + i."""
+def _spread(signal: Array, weights: Array, places: Places, out: Array) -> None:
+    """out[row, t width + places[j, i]] += weights[j, i] signal[row, t, j]."""
     batch, steps, receivers = signal.shape
     width = weights.shape[1]
     for b in prange(batch):
-        for t in range(steps):
-            window = out[b, t * width :]
-            for j in range(receivers):
+        for j in range(receivers):
+            weight, place = weights[j], places[j]
+            for t in range(steps):
                 s = signal[b, t, j]
                 if s != 0:
-                    weight, place = weights[j], places[j]
+                    window = out[b, t * width :]
                     for i in range(width):
                         window[place[i]] += s * weight[i]
 
 
 def find_events(spikes: Array, dtype: np.dtype[Any]) -> Events:
     """Whatever is not zero in an array (batch, steps, senders), its amplitudes in `dtype`."""
-    by_sender = np.ascontiguousarray(np.transpose(spikes, (2, 0, 1)))
-    senders, rows, times = np.nonzero(by_sender)
-    starts = np.searchsorted(senders, np.arange(spikes.shape[2] + 1)).astype(np.int64)
-    return Events(starts, rows, times, by_sender[senders, rows, times].astype(dtype))
+    batch, steps, senders = spikes.shape
+    by_sender = np.ascontiguousarray(np.transpose(spikes, (2, 0, 1))).reshape(-1)
+    places = np.flatnonzero(by_sender)
+    starts = np.searchsorted(places, np.arange(senders + 1) * batch * steps).astype(np.int64)
+    series, times = np.divmod(places, steps)
+    return Events(starts, series % batch, times, by_sender[places].astype(dtype))
 
 
 def gather(events: Events, delays: NDArray[np.int64] | None, signal: Array, *, later: int = 0) -> NDArray[np.float64]:
@@ -187,7 +201,7 @@ def spread_back(signal: Array, weights: Array, delays: NDArray[np.int64] | None,
     pad = int(delays.max(initial=0))
     places = (pad - _delayed(delays, *weights.shape)) * senders + np.arange(senders)
     out = np.zeros((batch, (pad + steps) * senders), signal.dtype)
-    _spread(np.ascontiguousarray(signal[:, :steps]), weights, np.ascontiguousarray(places.astype(np.uint32)), pad, out)
+    _spread(np.ascontiguousarray(signal[:, :steps]), weights, np.ascontiguousarray(places.astype(np.uint32)), out)
     return out.reshape(batch, pad + steps, senders)[:, pad:]
 
 
