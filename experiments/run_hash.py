@@ -12,6 +12,7 @@ from pathlib import Path
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import RunConfig, with_names
 from inmaterio.experiments.own_files import own_file, read_own
+from inmaterio.experiments.spoken_digits import PROGRAM, SPOKEN_DIGITS, program_version
 
 
 @functools.cache
@@ -53,18 +54,25 @@ def _digest(file: Path, modified_ns: int, size: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+FILES = {"idx": "*", "wav": "**/*.[wW][aA][vV]", "shd": "*.h5", "ssc": "*.h5"}
+"""Which files of the user's folder a data set is read from, by the kind before the colon."""
+
+WITH_OPTIONS = ("wav", "shd", "ssc")
+"""Kinds whose name may carry options behind the folder."""
+
+
 def data_folder(config: RunConfig) -> Path | None:
     """Folder of the data, when they are the user's own files."""
     kind, colon, place = config.data.name.partition(":")
-    if kind == "wav":
+    if kind in WITH_OPTIONS:
         place = place.partition("?")[0]
-    return Path(place).expanduser().resolve() if kind in ("idx", "wav") and colon else None
+    return Path(place).expanduser().resolve() if kind in FILES and colon else None
 
 
 def with_data_folder(config: RunConfig, place: str) -> RunConfig:
     """The configuration with the folder of its data, a `data_folder`, named as another; options stay."""
     kind, _, text = config.data.name.partition(":")
-    mark, options = text.partition("?")[1:] if kind == "wav" else ("", "")
+    mark, options = text.partition("?")[1:] if kind in WITH_OPTIONS else ("", "")
     return replace(config, data=replace(config.data, name=f"{kind}:{place}{mark}{options}"))
 
 
@@ -78,7 +86,8 @@ def config_hash(config: RunConfig) -> str:
     """Name of the directory of a run: everything that decides its bits, in 16 hexadecimal digits.
 
     SHA-256 over the configuration, the packages' sources, the files of the user that it names (what they hold, not where
-    they are), and the versions of numpy, numba and torch: a mended bug never serves old results.
+    they are), and the versions of numpy, numba, torch and of the program that speaks the data, where one does: a mended bug
+    never serves old results.
     """
     config = with_names(config, _content)
     folder = data_folder(config)
@@ -87,9 +96,10 @@ def config_hash(config: RunConfig) -> str:
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode())
     digest.update(sources_digest().encode())
     if folder is not None and folder.is_dir():
-        inside = folder.iterdir() if config.data.name.startswith("idx:") else folder.rglob("*.[wW][aA][vV]")
-        for file in sorted(inside):
+        for file in sorted(folder.glob(FILES[config.data.name.partition(":")[0]])):
             if file.is_file():
                 digest.update(f"{file.relative_to(folder).as_posix()} {file_digest(file)}".encode())
     digest.update(_versions().encode())
+    if config.data.name.partition("?")[0] == SPOKEN_DIGITS:  # another version speaks otherwise
+        digest.update(f"{PROGRAM} {program_version()[1]}".encode())
     return digest.hexdigest()[:16]

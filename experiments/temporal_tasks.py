@@ -187,6 +187,11 @@ def load_coincidence(text: str, cache: Path | None) -> Dataset:
         notes=(
             f"made: {channels} spikes {gap} steps apart in one order or the reverse, from a random origin; "
             f"that is 8 time constants of a membrane or more when its leak is at most {np.exp(-8 / gap):.3f}",
+            *(
+                ()
+                if jitter or noise
+                else ("there are as many different rows as origins and classes: test rows were trained on too",)
+            ),
         ),
     )
 

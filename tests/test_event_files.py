@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inmaterio.devices.validation import InputError
+from inmaterio.experiments.configuration import DataConfig, RunConfig
 from inmaterio.experiments.data import load_data, split
 from inmaterio.experiments.event_files import Binning, EventFile, counts_of, read_event_file
+from inmaterio.experiments.run_hash import config_hash
 
 Events = Sequence[tuple[Sequence[float], Sequence[int]]]
 
@@ -141,6 +143,21 @@ def test_both_files_of_ssc_are_fitted_on(tmp_path: Path) -> None:
     assert sorted(parts.train_and_validation.tolist()) == [0, 1, 2, 3, 4, 5] and parts.test.tolist() == [6, 7]
     assert len(parts.validation) == 1 and found.target_names == ("0", "1")
     assert "0 of their 2 speakers are among the 6" in found.notes[1]
+
+
+def test_the_hash_of_a_run_is_of_what_the_files_hold(shd: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+
+    def named(folder: Path, options: str = "?steps=100") -> str:
+        return config_hash(RunConfig(data=DataConfig(f"shd:{folder}{options}")))
+
+    before = named(shd)
+    for file in shd.glob("*.h5"):
+        file.rename(moved / file.name)
+    assert named(moved) == before != named(moved, "?steps=90")
+    write(moved / "shd_test.h5", ONE)
+    assert named(moved) != before
 
 
 def test_files_without_speakers_say_so(tmp_path: Path) -> None:

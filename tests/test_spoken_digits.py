@@ -11,7 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments import spoken_digits
 from inmaterio.experiments.cochlea import Cochlea
+from inmaterio.experiments.configuration import DataConfig, RunConfig
 from inmaterio.experiments.data import Dataset, load_data, split
+from inmaterio.experiments.run_hash import config_hash
 from inmaterio.experiments.spoken_digits import VOICES, WORDS, Recipe, load_spoken_digits, make, program_version, say
 
 SMALL = Recipe(languages=("en",), voices=3, repetitions=2, steps=60, cochlea=Cochlea(channels=8))
@@ -135,7 +137,8 @@ def test_without_the_program_the_package_is_named(monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_a_program_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_that_fails_is_told(program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    named = config_hash(RunConfig(data=DataConfig("spoken-digits?voices=5")))
     broken = tmp_path / "espeak-ng"
     broken.write_text(
         '#!/bin/sh\nif [ "$1" = --version ]; then echo "eSpeak NG 1.49 Data at: /"; exit; fi\necho "no voice" >&2; exit 1\n'
@@ -143,6 +146,7 @@ def test_a_program_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert program_version() == (str(broken), "1.49")
+    assert config_hash(RunConfig(data=DataConfig("spoken-digits?voices=5"))) != named
     with pytest.raises(InputError) as caught:
         load_spoken_digits("", tmp_path)
     assert "cannot say 'zero' with voice gmw/en+m1: no voice; expected version 1.51 with its data" in str(caught.value)

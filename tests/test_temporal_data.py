@@ -47,6 +47,13 @@ def test_a_substrate_with_time_is_told_the_steps_of_the_data(timed: str) -> None
     assert f"substrate {timed!r} is set to steps = 60, and rows of data set {name!r} have 80 steps" in str(caught.value)
 
 
+def test_a_chip_of_spiking_neurons_takes_counts_as_they_are() -> None:
+    parts = assemble(configured("coincidence?rows=60", "spiking-ideal", max_delay=24))
+    assert parts.chip.ports["input"].size == 300 and parts.encoding.scheme == "counts"
+    assert parts.chip.parameters["weight_1"].shape == (5, 3)  # of channels, not of channels in every step
+    np.testing.assert_array_equal(parts.batch(np.arange(60)).inputs, parts.dataset.inputs)
+
+
 def test_data_without_time_are_one_step_of_amplitudes(timed: str) -> None:
     digits = load_data("digits")
     assert time_options(timed, {}, digits) == {"steps": 1}
