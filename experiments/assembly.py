@@ -113,7 +113,8 @@ def assemble(config: RunConfig) -> Parts:
             f"data.validation_fraction is {config.data.validation_fraction:g}, which leaves no validation rows; expected more"
         )
     entry = find_rule(config.rule.name)
-    hyper = with_updates(entry, hyperparameters(entry, config.rule.hyper), config, len(fitted))
+    updates = config.training.epochs * -(-len(fitted) // config.training.batch_size)
+    hyper = with_updates(entry, hyperparameters(entry, config.rule.hyper), updates)
     substrates = build_substrates(config, entry, (dataset.features, *config.substrate.hidden, dataset.outputs), dataset)
     ledger = Ledger()
     for role, substrate in substrates.items():
@@ -300,11 +301,11 @@ def hyperparameters(entry: RuleEntry, chosen: Mapping[str, Any]) -> dict[str, An
     return {**{name: value for name, value in entry.defaults.items() if name != "rates"}, **chosen}
 
 
-def with_updates(entry: RuleEntry, hyper: Mapping[str, Any], config: RunConfig, rows: int) -> dict[str, Any]:
+def with_updates(entry: RuleEntry, hyper: Mapping[str, Any], updates: int) -> dict[str, Any]:
     """Hyperparameters, with the number of updates of the run where `build` takes ``total_updates`` and the user gave none."""
     found = dict(hyper)
     if "total_updates" in inspect.signature(entry.build).parameters and not found.get("total_updates"):
-        found["total_updates"] = config.training.epochs * -(-rows // config.training.batch_size)
+        found["total_updates"] = updates
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
-from inmaterio.experiments.assembly import hyperparameters
+from inmaterio.experiments.assembly import hyperparameters, with_updates
 from inmaterio.experiments.registry import find_rule, find_substrate, judge, rules, substrates
 from inmaterio.learning_rules.contract import Batch
 from inmaterio.learning_rules.initialisation import initial_values
@@ -67,7 +67,7 @@ def _step(rule_name: str, substrate_name: str, key: Key) -> None:
     ledger = Ledger()
     (role,) = entry.requires
     substrate.attach(ledger, role)
-    rule = entry.build(**{role: substrate}, **hyperparameters(entry, {}))
+    rule = entry.build(**{role: substrate}, **with_updates(entry, hyperparameters(entry, {}), 1))
     values = initial_values(substrate.parameters, key=key)
     with ledger.phase("initialise"):
         substrate.program({name: Write(value) for name, value in values.items()}, key=key)
@@ -77,8 +77,10 @@ def _step(rule_name: str, substrate_name: str, key: Key) -> None:
         update = rule.update(rule.init(key), batch, key)
         with ledger.phase("update"):
             for name, estimate in update.estimates.items():
-                dense = estimate.dense() if isinstance(estimate, Outer) else estimate
-                for request in (estimate if isinstance(estimate, Outer) else Add(dense), Write(dense), Add(dense)):
+                about = substrate.parameters[name]
+                dense = np.clip(estimate.dense() if isinstance(estimate, Outer) else estimate, about.low, about.high)
+                still = Add(np.zeros_like(dense))  # some parameters refuse what lies outside their range
+                for request in (estimate if isinstance(estimate, Outer) else still, Write(dense), still):
                     substrate.program({name: request}, key=key)
     with ledger.phase("evaluate"):
         rule.predict(update.state, batch.inputs, samples, key)

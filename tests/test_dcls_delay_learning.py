@@ -11,6 +11,7 @@ from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.assembly import assemble
+from inmaterio.experiments.checkpoint import flatten_record, load_tree, rebuild_record, save_tree
 from inmaterio.experiments.configuration import DataConfig, RuleConfig, RunConfig, SubstrateConfig, TrainingConfig
 from inmaterio.experiments.other_predictors import errors_of
 from inmaterio.experiments.report_inputs import read_record
@@ -241,6 +242,19 @@ def test_a_run_tells_the_rule_its_updates_and_the_optimiser_its_groups() -> None
     assert parts.rates["delay_1"] == pytest.approx(0.1) and parts.rates["weight_1"] == pytest.approx(5e-3)
     optimiser: Any = make_optimiser(parts, {name: np.zeros(one.shape) for name, one in parts.learner.parameters.items()})
     assert optimiser._decayed == {"weight_1", "weight_2"}
+
+
+def test_its_state_goes_through_a_checkpoint(tmp_path: Path) -> None:
+    chip, rule = small(fine_tune=0.5)
+    with chip.ledger.phase("train"):
+        state, _, _ = rule.update(dcls.State(20), batch(), Key(0))
+    save_tree(tmp_path / "state.npz", flatten_record(state))
+    again = rebuild_record(rule.init(Key(0)), load_tree(tmp_path / "state.npz"))
+    assert isinstance(again, dcls.State) and again.updates == 21
+    assert again.before.keys() == state.before.keys() and len(state.before) == 6
+    for name, values in state.before.items():
+        assert again.before[name].dtype == values.dtype
+        np.testing.assert_array_equal(again.before[name], values)
 
 
 def test_bad_hyperparameters_are_refused() -> None:
