@@ -1,8 +1,9 @@
 """Data sets by name.
 
-Nothing here downloads: digits and diabetes come with scikit-learn, mnist1d, vowels-synthetic and parity-3 are made, the
-formants of vowels-peterson-barney lie beside this file, MNIST or Fashion-MNIST are read from a folder of IDX files, and
-recorded sounds from a folder of WAV files. A name may carry options: ``parity-3?noise=0.2&reference=1``.
+Nothing here downloads: digits and diabetes come with scikit-learn, mnist1d, vowels-synthetic, parity-3, coincidence and yin-yang
+are made, spoken-digits is spoken by the program espeak-ng, the formants of vowels-peterson-barney lie beside this file, and the
+rest is read from a folder: MNIST or Fashion-MNIST as IDX files, sounds as WAV files, SHD or SSC as HDF5 files. A name may carry
+options: ``parity-3?noise=0.2&reference=1``.
 """
 
 import random
