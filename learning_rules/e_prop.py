@@ -181,7 +181,7 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     signals = trace_signals(measured, settings, state.couplings)
     estimates = weight_gradients(measured, sender_events(measured), signals.layers)
     with substrate.ledger.phase("backward"):
-        (measured.work if settings.engine == "host" else online_work(measured)).count(substrate.ledger, settings.engine)
+        (measured.work if settings.engine == "host" else online_work(measured, settings)).count(substrate.ledger, settings.engine)
     couplings = next_couplings(settings.broadcast, state.couplings, estimates, measured.layers)
     return Update(State(couplings), estimates, Diagnostics(signals.loss, signals.scores))
 
@@ -199,7 +199,7 @@ def trace_signals(measured: Measured, settings: Settings, couplings: Couplings) 
     return Signals([*signals, arrived], loss, measured.unsorted(measured.scores))
 
 
-def online_work(measured: Measured, *, delays: bool = False) -> Work:
+def online_work(measured: Measured, settings: Settings, *, delays: bool = False) -> Work:
     """What a learning engine beside the synapses takes for a batch while the network runs.
 
     Per sample and step: an error per output (3 operations), a learning signal per neuron (a product per output), a
@@ -210,7 +210,7 @@ def online_work(measured: Measured, *, delays: bool = False) -> Work:
     description, samples = measured.description, len(measured.scores) * measured.steps
     outputs, neurons = measured.scores.shape[1], sum(one.shape[2] for one in measured.membranes)
     synapses = sum(measured.held[one.weight].size for one in projections(description))
-    own = description.delays == "synaptic" or description.reset == "hard"
+    own = description.delays == "synaptic" or (description.reset == "hard" and settings.trace == "membrane")
     traces = synapses if own else sum(one.shape[2] for one in measured.senders)
     sets = 2 if delays else 1
     return Work(

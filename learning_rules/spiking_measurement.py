@@ -3,6 +3,9 @@
 A rule sees the spikes that were sent, the membranes that were read, what the data sheet says of the neurons, and the weights and
 delays as they are read back: a synapse's own for the local rules, those of a whole layer where errors run back through them.
 
+Resets and refractory steps are told from the spikes: what a link loses or delays is seen lost or late here too. Thresholds and
+leaks are those of the data sheet, mismatch or not.
+
 Rows of a batch are taken in the order of their indices in the data set, so that the order of a batch changes no bit.
 
 Work is counted for one of two engines. ``host``: the arithmetic that is made here, in 32 bits, on recorded membranes. ``chip``:

@@ -175,7 +175,7 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
             measured.work.macs += taps * sum(one.size for one in measured.membranes)
             work = measured.work
         else:
-            work = online_work(measured, delays=True)
+            work = online_work(measured, settings.traces, delays=True)
             work.macs += taps * sum(one.size for one in measured.senders)
         work.count(substrate.ledger, settings.traces.engine)
     return Update(State(couplings, state.updates + 1), estimates, Diagnostics(signals.loss, signals.scores))
