@@ -147,9 +147,10 @@ def _functions() -> Any:
         def backward(ctx: Any, *gradients: Any) -> Any:
             share, weights, delays = ctx.saved_tensors
             of_weight, of_delay = torch.empty_like(weights), torch.empty_like(weights)
-            arrays: Any = [as_array(one) for one in (gradients[0], share, weights, delays)]
-            found = of_weight.numpy(), of_delay.numpy()
-            delay_kernels.chain_gaussian(*arrays, arrays[0].dtype.type(ctx.spread), *found)
+            kept = [as_array(one) for one in (gradients[0], share, weights, delays)]
+            spread = kept[0].dtype.type(ctx.spread)
+            every: Any = *kept, spread, of_weight.numpy(), of_delay.numpy()
+            delay_kernels.chain_gaussian(*every)
             return of_weight.t(), of_delay.t(), None, None
 
     class Spread(torch.autograd.Function):

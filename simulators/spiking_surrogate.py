@@ -267,7 +267,8 @@ def _functions() -> Any:
         def forward(ctx: Any, drive: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torch.Tensor]:
             spikes, membranes = drive.new_empty(drive.shape), drive.new_empty(drive.shape)
             array = _flat(drive)
-            fire_forward(array, *_numbers(neuron, array.dtype.type), _flat(spikes), _flat(membranes))
+            every: Any = array, *_numbers(neuron, array.dtype.type), _flat(spikes), _flat(membranes)
+            fire_forward(*every)
             ctx.save_for_backward(spikes, membranes)
             ctx.neuron = neuron
             ctx.mark_non_differentiable(membranes)
@@ -290,7 +291,8 @@ def _functions() -> Any:
                 synapses: Any = np.zeros((0, 0), unit), np.zeros((0, 0), np.uint32), as_array(kernels.transpose(0, 1))
             else:
                 synapses = as_array(sharp[0].t()), offsets(sharp[1]), np.zeros((1, len(kernels), 1), unit)
-            fire_recurrent_forward(array, *_numbers(neuron, unit), *synapses, spikes.numpy(), membranes.numpy())
+            every: Any = array, *_numbers(neuron, unit), *synapses, spikes.numpy(), membranes.numpy()
+            fire_recurrent_forward(*every)
             ctx.save_for_backward(spikes, membranes, kernels)
             ctx.neuron = neuron
             ctx.mark_non_differentiable(membranes)
