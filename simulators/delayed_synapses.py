@@ -108,7 +108,8 @@ def as_array(tensor: "torch.Tensor") -> Any:
 def offsets(delay: "torch.Tensor") -> Any:
     """Where in a run of steps an event of each sender arrives at each receiver: see `delay_kernels.scatter_sharp`."""
     receivers = delay.shape[0]
-    return np.ascontiguousarray(delay.detach().t().numpy() * receivers + np.arange(receivers), dtype=np.uint32)
+    whole = delay.detach().t().numpy().astype(np.int64)
+    return np.ascontiguousarray(whole * receivers + np.arange(receivers), dtype=np.uint32)
 
 
 def _padded(gradient: "torch.Tensor", taps: int) -> Any:
