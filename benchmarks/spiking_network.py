@@ -57,7 +57,7 @@ def _read_in_order(weights: Any, places: Any) -> float:
             places_total += places[start + i]
     for i in range(16):
         total += sums[i]
-    return total + np.float32(places_total)
+    return float(total + np.float32(places_total))
 
 
 def _triad(out: Any, one: Any, other: Any) -> None:
@@ -124,7 +124,7 @@ def torch_network(inputs: Any) -> Callable[[], tuple[Any, Any, Any]]:
         kernels.append(torch.from_numpy(kernel))
     given = torch.from_numpy(np.ascontiguousarray(inputs.reshape(batch, steps, CHANNELS).transpose(0, 2, 1)))
 
-    def layer(sent: Any, kernel: Any) -> Any:
+    def delayed(sent: Any, kernel: Any) -> Any:
         return torch.nn.functional.conv1d(torch.nn.functional.pad(sent, (MAX_DELAY, 0)), kernel)
 
     def fire(drive: Any) -> Any:
@@ -137,9 +137,9 @@ def torch_network(inputs: Any) -> Callable[[], tuple[Any, Any, Any]]:
 
     def run() -> tuple[Any, Any, Any]:
         with torch.no_grad():
-            first = fire(layer(given, kernels[0]))
-            second = fire(layer(first, kernels[1]))
-            drive, v = layer(second, kernels[2]), torch.zeros(batch, OUTPUTS)
+            first = fire(delayed(given, kernels[0]))
+            second = fire(delayed(first, kernels[1]))
+            drive, v = delayed(second, kernels[2]), torch.zeros(batch, OUTPUTS)
             scores = torch.zeros(batch, OUTPUTS)
             for t in range(steps):
                 v = LEAK * v + drive[:, :, t]
@@ -248,7 +248,7 @@ def scatters(made: SpikingNetwork, inputs: Any) -> list[Scatter]:
 
 
 def network_benchmark(name: str, batch: int, steps: int, quiet: int, *, brian2: bool) -> Benchmark:
-    """The whole network against torch, and against Brian2."""
+    """The whole network against torch, or against Brian2."""
 
     @cache
     def job() -> tuple[SpikingNetwork, Any]:
@@ -297,13 +297,14 @@ def network_benchmark(name: str, batch: int, steps: int, quiet: int, *, brian2: 
 
 
 def with_brian2(alone: Benchmark, job: tuple[SpikingNetwork, Any]) -> Benchmark:
-    """The benchmark against Brian2 too, where it can be had."""
+    """The benchmark against Brian2 where it can be had, whose answers torch's are still compared with."""
     made, inputs = job
     requirements, script = BRIAN2
     steps, senders = np.nonzero(inputs.reshape(-1, CHANNELS))
     folder = tempfile.mkdtemp()  # the standalone program stays there while its process runs
     file = Path(folder) / "inputs.npz"
-    np.savez(file, steps=steps, senders=senders, leak=LEAK, total=inputs.shape[1] // CHANNELS, **values())
+    held: dict[str, Any] = values()
+    np.savez(file, steps=steps, senders=senders, leak=LEAK, total=inputs.shape[1] // CHANNELS, **held)
     try:
         peer = peer_process.PeerProcess("brian2", requirements, Path(__file__).with_name(script), {"inputs": str(file)})
     except peer_process.AbsentError as error:
@@ -324,7 +325,7 @@ def with_brian2(alone: Benchmark, job: tuple[SpikingNetwork, Any]) -> Benchmark:
     return replace(
         alone,
         prepare=None,
-        references={**alone.references, "Brian2 cpp_standalone": peer.run},
+        references={"Brian2 cpp_standalone": peer.run},
         facts=facts,
         tolerances={**alone.tolerances, "spikes that Brian2 counts otherwise": LARGEST_DIFFERENCE},
     )

@@ -47,10 +47,12 @@ class Synapses(NamedTuple):
     places : ndarray of unsigned, 1-d
         delay x to + receiver, (from, to), where delays are synaptic; delay x to, (from,), where they are axonal; else empty.
     arrivals : ndarray of int64, 1-d
-        (from, max_delay + 1) of each projection: synapses of each sender, of weights other than zero, whose delay is at most so
+        (max_delay + 1, from) of each projection: synapses of each sender, of weights other than zero, whose delay is at most so
         many steps.
     weight_starts, place_starts, arrival_starts : ndarray of int64, shape (2 L,)
         Where a projection begins.
+    sender_counts : ndarray of int64, shape (2 L,)
+        Senders of a projection.
     """
 
     weights: NDArray[Any]
@@ -59,6 +61,7 @@ class Synapses(NamedTuple):
     weight_starts: NDArray[np.int64]
     place_starts: NDArray[np.int64]
     arrival_starts: NDArray[np.int64]
+    sender_counts: NDArray[np.int64]
 
 
 class Neurons(NamedTuple):
@@ -131,7 +134,7 @@ class Results(NamedTuple):
 @kernel
 def find_events(
     inputs: NDArray[Any], channels: int, rows: NDArray[np.int64], senders: NDArray[np.int64], amplitudes: NDArray[Any]
-) -> int:
+) -> np.int64:
     """Find elements of inputs (steps x channels,) that are not zero, by step; how many, or -1 where one is no amplitude.
 
     `senders` needs room for one more than there are.
@@ -145,7 +148,7 @@ def find_events(
         for e in range(before, count):
             amplitude = inputs[first + np.uintp(senders[e])]
             if not 0 < amplitude < np.inf:
-                return -1
+                return np.int64(-1)
             rows[e] = t
             amplitudes[e] = amplitude
     return np.int64(count)
@@ -226,6 +229,7 @@ def count_synapses(
     last_row: int,
     arrivals: NDArray[np.int64],
     arrival_start: int,
+    sender_count: int,
     max_delay: int,
     counts: NDArray[np.int64],
 ) -> None:
@@ -233,12 +237,15 @@ def count_synapses(
     one = amplitudes.dtype.type(1)
     counts[EVENTS] += count
     for e in range(count):
-        place = arrival_start + senders[e] * (max_delay + 1)
+        place = arrival_start + senders[e]
         graded = int(amplitudes[e] != one)
-        counts[SENT + graded] += arrivals[place + max_delay]
+        reached = arrivals[place + max_delay * sender_count]
+        counts[SENT + graded] += reached
         left = last_row - rows[e]
-        if left >= 0:
-            counts[DELIVERED + graded] += arrivals[place + min(left, max_delay)]
+        if left >= max_delay:
+            counts[DELIVERED + graded] += reached
+        elif left >= 0:
+            counts[DELIVERED + graded] += arrivals[place + left * sender_count]
 
 
 @kernel
@@ -261,9 +268,9 @@ def deliver(
     that there is, is lost.
     """
     weight_start, place_start = synapses.weight_starts[projection], synapses.place_starts[projection]
-    arrival_start = synapses.arrival_starts[projection]
-    weights, places = synapses.weights, synapses.places
-    count_synapses(count, rows, senders, amplitudes, last_row, synapses.arrivals, arrival_start, plan.max_delay, counts)
+    arrivals, arrival_start = synapses.arrivals, synapses.arrival_starts[projection]
+    weights, places, sources = synapses.weights, synapses.places, synapses.sender_counts[projection]
+    count_synapses(count, rows, senders, amplitudes, last_row, arrivals, arrival_start, sources, plan.max_delay, counts)
     if plan.delays == SYNAPTIC:
         scatter_events(count, rows, senders, amplitudes, last_row, weights, weight_start, places, place_start, width, buffer)
     else:
@@ -411,6 +418,12 @@ def _advance(buffer: NDArray[Any], rows: int, reach: int, width: int) -> None:
         buffer[x] = 0
 
 
+@kernel
+def _clear(values: NDArray[Any], count: int) -> None:
+    for x in range(count):
+        values[x] = 0
+
+
 @kernel(nogil=True)
 def run_samples(
     inputs: NDArray[Any],
@@ -423,7 +436,10 @@ def run_samples(
     """Present every sample of inputs (batch, steps x channels) from rest; the first whose inputs are no amplitudes, or -1."""
     layers = plan.widths.shape[0] - 1
     channels = plan.widths[0]
-    widest = plan.widths[1:].max()
+    none: Any = np.int64(0)  # for a literal, numba would compile what takes it once more
+    widest = 0
+    for k in range(layers):
+        widest = max(widest, plan.widths[k + 1])
     block = min(plan.block, plan.total_steps)
     kind = synapses.weights.dtype
     size = block * max(widest, channels) + 1
@@ -441,16 +457,16 @@ def run_samples(
     for b in range(inputs.shape[0]):
         sample = samples[b]
         for k in range(layers):
-            buffers[k, : (block + plan.reach) * plan.widths[k + 1]] = 0
-        own_buffers[:] = 0
-        membranes[:] = 0
-        resting[:] = 0
-        queues[:] = 0
-        queue_states[:] = 0
+            _clear(buffers[k], (block + plan.reach) * plan.widths[k + 1])
+            _clear(own_buffers[k], own_buffers.shape[1])
+            _clear(membranes[k], widest)
+            _clear(resting[k], widest)
+            _clear(queues[k, 1], widest)
+            _clear(queue_states[k], 2)
         for first in range(0, plan.total_steps, block):
             length = min(block, plan.total_steps - first)
             shown = max(min(length, plan.steps - first), 0)
-            count = 0
+            count = none
             if shown > 0:
                 count = find_events(
                     inputs[b, first * channels : (first + shown) * channels], channels, rows[0], senders[0], amplitudes
@@ -483,7 +499,7 @@ def run_samples(
                 threshold, reset = neurons.threshold[neuron:end], neurons.reset[neuron:end]
                 h, spikes = membranes[k, :width], fired[:width]
                 score, sent = results.scores[b], results.sent[b, neuron:end]
-                sending = 0
+                sending = none
                 for t in range(length):
                     drive = buffer[t * width : (t + 1) * width]
                     if spreads:
@@ -493,7 +509,8 @@ def run_samples(
                     else:
                         counts[ACTIVE] += integrate(drive, leak, bias, threshold, h, spikes)
                     if watching:
-                        results.membranes[b, first + t, neuron:end] = h
+                        for j in range(width):
+                            results.membranes[b, first + t, neuron + j] = h[j]
                     if last and plan.readout != SPIKE_COUNT:
                         if plan.readout == SOFTMAX_SUM:
                             _add_softmax(h, score, spare)
@@ -501,7 +518,7 @@ def run_samples(
                             for j in range(width):
                                 score[j] += np.float64(h[j])
                         continue
-                    found = 0
+                    found = none
                     for j in range(width):  # without a branch: which neurons spike cannot be foretold
                         chosen[found] = j
                         found += spikes[j]
@@ -510,7 +527,8 @@ def run_samples(
                         h[j] = h[j] - reset[j] if plan.soft else kind.type(0)
                         resting[k, j] = plan.refractory_steps
                     if spreads:
-                        own_rows[:found] = t + 1
+                        for f in range(found):
+                            own_rows[f] = t + 1
                         left = plan.total_steps - 1 - first
                         deliver(plan, synapses, layers + k, left, found, own_rows, chosen, ones, width, own_buffer, own_counts)
                     counts[SPIKED] += found
@@ -550,8 +568,10 @@ def run_samples(
         for k in range(layers):
             for i in range(plan.widths[k + 1]):
                 results.layer_counts[b, k, WAITING] += queues[k, 1, i]
-        if plan.readout == MEAN_MEMBRANE:
-            results.scores[b] /= plan.total_steps
-        elif plan.readout == SPIKE_COUNT:
-            results.scores[b] = results.sent[b, neurons.leak.shape[0] - plan.widths[layers] :]
+        outputs = plan.widths[layers]
+        for j in range(outputs):
+            if plan.readout == MEAN_MEMBRANE:
+                results.scores[b, j] /= plan.total_steps
+            elif plan.readout == SPIKE_COUNT:
+                results.scores[b, j] = results.sent[b, neurons.leak.shape[0] - outputs + j]
     return -1

@@ -93,7 +93,7 @@ class SpikingMemory:
         weights: list[Array] = []
         places: list[Array] = []
         arrivals: list[Array] = []
-        starts = np.zeros((3, 2 * layers), dtype=np.int64)
+        starts = np.zeros((4, 2 * layers), dtype=np.int64)
         for projection in range(2 * layers):
             k = projection % layers
             prefix = "" if projection < layers else "recurrent_"
@@ -103,6 +103,7 @@ class SpikingMemory:
                 continue
             held = self._memories[f"{prefix}weight_{k + 1}"].held
             to, sender = held.shape
+            starts[3, projection] = sender
             weights.append(np.ascontiguousarray((held * gains[k][:, None]).T, dtype=self._dtype).reshape(-1))
             delays = self._delays(f"{prefix}delay_{k + 1}", (sender, to))
             arrivals.append(_arrivals(held.T != 0.0, delays, reach))
@@ -147,7 +148,7 @@ def _grid(description: SpikingDescription, name: str, about: Parameter) -> WordG
 
 
 def _arrivals(counted: NDArray[np.bool_], delays: NDArray[np.int64], max_delay: int) -> NDArray[np.int64]:
-    """Synapses of each sender whose delay is at most so many steps, (from x (max_delay + 1),), of those that are counted."""
-    places = np.arange(len(delays))[:, None] * (max_delay + 1) + delays
+    """Synapses of each sender whose delay is at most so many steps, ((max_delay + 1) x from,), of those that are counted."""
+    places = delays * len(delays) + np.arange(len(delays))[:, None]
     found = np.bincount(places[counted], minlength=len(delays) * (max_delay + 1))
-    return np.asarray(np.cumsum(found.reshape(len(delays), -1), axis=1, dtype=np.int64).reshape(-1))
+    return np.asarray(np.cumsum(found.reshape(max_delay + 1, -1), axis=0, dtype=np.int64).reshape(-1))
