@@ -1,6 +1,6 @@
 """The twin of a spiking chip against plain loops that torch differentiates; both ways to compute give the same."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import naive_delays
@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from inmaterio.devices.ledger import Ledger
+from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
-from inmaterio.simulators import delayed_synapses
+from inmaterio.simulators import delayed_synapses, spiking_network
+from inmaterio.simulators.capabilities import Write
 from inmaterio.simulators.digital_twin import macs_per_sample
 from inmaterio.simulators.spiking_description import SpikingDescription
 from inmaterio.simulators.spiking_twin import make_twin, nominal_leak
@@ -225,6 +228,26 @@ def test_a_leak_is_what_the_decay_register_holds() -> None:
     assert nominal_leak(BASE, 0.8) == 0.8
     assert nominal_leak(replace(BASE, decay_bits=4), 0.8) == 1 - 3 / 16
     assert nominal_leak(replace(BASE, decay_bits=12), 1 - 1 / 4096) == 1 - 1 / 4096
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_ideal_chip_sends_the_same_spikes(form: str, dtype: str) -> None:
+    about = replace(FORMS[form], dtype=dtype, decay_bits=6)
+    options = {one.name: getattr(about, one.name) for one in fields(about) if one.name != "widths"}
+    chip = spiking_network.build(about.widths, chip=Key(0), **options)
+    chip.attach(ledger := Ledger(), "substrate")
+    with ledger.phase("initialise"):
+        chip.program({name: Write(one) for name, one in values_of(about).items()}, key=Key(0))
+    inputs = inputs_of(about, batch=20)
+    with ledger.phase("evaluate"):
+        measured = chip.run(inputs.numpy(), samples=np.arange(20), key=Key(1), membranes=True)
+    scores, spikes, membranes = chip.twin().record(inputs)
+    for one, other in zip(measured.spikes, spikes, strict=True):
+        np.testing.assert_array_equal(one, other.detach().numpy())
+    tolerance = 1e-12 if dtype == "float64" else 2e-5
+    for one, other in zip((measured.scores, *measured.membranes), (scores, *membranes), strict=True):
+        np.testing.assert_allclose(one, other.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
 def test_what_it_takes_and_what_it_refuses() -> None:
