@@ -333,6 +333,16 @@ def _integrate_refractory(
 
 
 @kernel
+def _choose(fired: NDArray[np.uint8], chosen: NDArray[np.int64]) -> np.int64:
+    """Numbers of the neurons that fired, in order; how many."""
+    count = np.uintp(0)
+    for j in range(np.uintp(fired.shape[0])):  # without a branch: which neurons fire cannot be foretold
+        chosen[count] = j
+        count += np.uintp(fired[j])
+    return np.int64(count)
+
+
+@kernel
 def _add_softmax(h: NDArray[Any], scores: NDArray[np.float64], spare: NDArray[np.float64]) -> None:
     """Add softmax(h) to the scores."""
     largest = np.float64(h[0])
@@ -518,10 +528,7 @@ def run_samples(
                             for j in range(width):
                                 score[j] += np.float64(h[j])
                         continue
-                    found = none
-                    for j in range(width):  # without a branch: which neurons spike cannot be foretold
-                        chosen[found] = j
-                        found += spikes[j]
+                    found = int(_choose(spikes, chosen))
                     for f in range(found):
                         j = chosen[f]
                         h[j] = h[j] - reset[j] if plan.soft else kind.type(0)
