@@ -28,7 +28,7 @@ from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.experiments.benchmark import Benchmark, load_file
 from inmaterio.simulators.capabilities import Write
-from inmaterio.simulators.spiking_kernels import scatter_events
+from inmaterio.simulators.spiking_events import scatter_events
 from inmaterio.simulators.spiking_network import SpikingNetwork, build
 
 Floats = NDArray[np.float64]

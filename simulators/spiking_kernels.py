@@ -8,274 +8,31 @@ The memory this takes does not grow with the number of steps.
 A slot of a buffer is added to in the order of the events that reach it, by step and sender, whatever the size of the blocks,
 and a layer's own spikes have a buffer of their own, so that results are the same to the bit for any block size. Every sample is
 worked on by itself: they are the same for any number of threads.
-
-With synaptic delays a row of the memory, to all receivers of one sender, is a row of weights and one of places, delay x width +
-receiver, so that one addition per synapse is all there is. Places are unsigned: numba then tests for no negative ones. They are
-of whole arrays: making a slice costs as much as adding a dozen weights.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inmaterio.devices.compilation import kernel
 from inmaterio.devices.spike_link import is_dropped, jitter_steps
-
-NO_DELAYS, SYNAPTIC, AXONAL = 0, 1, 2
-"""Kinds of delays."""
-
-SOFTMAX_SUM, MEAN_MEMBRANE, SPIKE_COUNT = 0, 1, 2
-"""Kinds of readout."""
-
-SENT, SENT_GRADED, DELIVERED, DELIVERED_GRADED, EVENTS = 0, 1, 2, 3, 4
-"""Columns of what is counted per projection: synaptic events as sent, and those that arrive within the steps, graded ones apart;
-the events that caused them."""
-
-ACTIVE, SPIKED, MESSAGES, OVER_CAPACITY, DROPPED, WAITING = 0, 1, 2, 3, 4, 5
-"""Columns of what is counted per layer: updates of neurons with synaptic drive or a spike; spikes; those that left on the link;
-those that it had no room for; those that got lost on it; those that still waited at the end."""
-
-
-class Synapses(NamedTuple):
-    """What all projections hold, one behind the other: the forward ones of layers 1..L, then the recurrent ones of 1..L.
-
-    Attributes
-    ----------
-    weights : ndarray, 1-d
-        (from, to) of each projection.
-    places : ndarray of unsigned, 1-d
-        delay x to + receiver, (from, to), where delays are synaptic; delay x to, (from,), where they are axonal; else empty.
-    arrivals : ndarray of int64, 1-d
-        (max_delay + 1, from) of each projection: synapses of each sender, of weights other than zero, whose delay is at most so
-        many steps.
-    weight_starts, place_starts, arrival_starts : ndarray of int64, shape (2 L,)
-        Where a projection begins.
-    sender_counts : ndarray of int64, shape (2 L,)
-        Senders of a projection.
-    """
-
-    weights: NDArray[Any]
-    places: NDArray[Any]
-    arrivals: NDArray[np.int64]
-    weight_starts: NDArray[np.int64]
-    place_starts: NDArray[np.int64]
-    arrival_starts: NDArray[np.int64]
-    sender_counts: NDArray[np.int64]
-
-
-class Neurons(NamedTuple):
-    """One value per neuron, layer behind layer.
-
-    Attributes
-    ----------
-    leak, bias : ndarray, 1-d
-    threshold : ndarray, 1-d
-        The least membrane at which a neuron fires; infinite where it never does.
-    reset : ndarray, 1-d
-        What a soft reset takes off.
-    """
-
-    leak: NDArray[Any]
-    bias: NDArray[Any]
-    threshold: NDArray[Any]
-    reset: NDArray[Any]
-
-
-class Plan(NamedTuple):
-    """Sizes and choices: see `SpikingDescription`.
-
-    `widths` begins with the channels; `block` is steps per block; `reach` the most steps between the sending of a spike and its
-    arrival; `capacity` 0 without a limit; `link_keys` (L, 4) two words of a key for drops, two for jitter.
-    """
-
-    widths: NDArray[np.int64]
-    steps: int
-    total_steps: int
-    block: int
-    max_delay: int
-    reach: int
-    delays: int
-    recurrent: bool
-    soft: bool
-    refractory_steps: int
-    readout: int
-    capacity: int
-    stall: bool
-    drop: float
-    jitter: float
-    link_keys: NDArray[np.uint64]
-
-
-class Results(NamedTuple):
-    """What a run writes; the batch is the first axis of each.
-
-    Attributes
-    ----------
-    scores : ndarray of float64, shape (batch, outputs)
-    sent : ndarray of int64, shape (batch, neurons)
-        Spikes of each neuron that reached the next layer's steps, or that a spiking output made.
-    synapse_counts : ndarray of int64, shape (batch, 2 L, 5)
-    layer_counts : ndarray of int64, shape (batch, L, 6)
-    spikes : ndarray of uint8, shape (batch, total_steps, neurons)
-        Empty unless recorded.
-    membranes : ndarray, shape (batch, total_steps, neurons)
-        Empty unless recorded.
-    """
-
-    scores: NDArray[np.float64]
-    sent: NDArray[np.int64]
-    synapse_counts: NDArray[np.int64]
-    layer_counts: NDArray[np.int64]
-    spikes: NDArray[np.uint8]
-    membranes: NDArray[Any]
-
-
-@kernel
-def find_events(
-    inputs: NDArray[Any], channels: int, rows: NDArray[np.int64], senders: NDArray[np.int64], amplitudes: NDArray[Any]
-) -> np.int64:
-    """Find elements of inputs (steps x channels,) that are not zero, by step; how many, or -1 where one is no amplitude.
-
-    `senders` needs room for one more than there are.
-    """
-    count, width = np.uintp(0), np.uintp(channels)
-    for t in range(np.uintp(inputs.shape[0]) // width):
-        first, before = t * width, count
-        for c in range(width):  # without a branch: where spikes are cannot be foretold
-            senders[count] = c
-            count += np.uintp(inputs[first + c] != 0)
-        for e in range(before, count):
-            amplitude = inputs[first + np.uintp(senders[e])]
-            if not 0 < amplitude < np.inf:
-                return np.int64(-1)
-            rows[e] = t
-            amplitudes[e] = amplitude
-    return np.int64(count)
-
-
-@kernel
-def scatter_events(
-    count: int,
-    rows: NDArray[np.int64],
-    senders: NDArray[np.int64],
-    amplitudes: NDArray[Any],
-    last_row: int,
-    weights: NDArray[Any],
-    weight_start: int,
-    places: NDArray[Any],
-    place_start: int,
-    width: int,
-    buffer: NDArray[Any],
-) -> None:
-    """Add each event to the slots of its receivers, of which every one has its own delay."""
-    size = np.uintp(width)
-    one = amplitudes.dtype.type(1)
-    for e in range(count):
-        if rows[e] > last_row:
-            continue
-        amplitude, sender = amplitudes[e], np.uintp(senders[e])
-        first = np.uintp(rows[e]) * size
-        weight = np.uintp(weight_start) + sender * size
-        place = np.uintp(place_start) + sender * size
-        if amplitude == one:
-            for j in range(size):
-                buffer[first + np.uintp(places[place + j])] += weights[weight + j]
-        else:
-            for j in range(size):
-                buffer[first + np.uintp(places[place + j])] += amplitude * weights[weight + j]
-
-
-@kernel
-def add_events(
-    count: int,
-    rows: NDArray[np.int64],
-    senders: NDArray[np.int64],
-    amplitudes: NDArray[Any],
-    last_row: int,
-    weights: NDArray[Any],
-    weight_start: int,
-    places: NDArray[Any],
-    place_start: int,
-    axonal: bool,
-    width: int,
-    buffer: NDArray[Any],
-) -> None:
-    """Add each event to the slots of its receivers, all in one step: that of the sender's delay, or none."""
-    size = np.uintp(width)
-    one = amplitudes.dtype.type(1)
-    for e in range(count):
-        if rows[e] > last_row:
-            continue
-        amplitude, sender = amplitudes[e], np.uintp(senders[e])
-        first = np.uintp(rows[e]) * size
-        if axonal:
-            first += np.uintp(places[np.uintp(place_start) + sender])
-        weight = np.uintp(weight_start) + sender * size
-        if amplitude == one:
-            for j in range(size):
-                buffer[first + j] += weights[weight + j]
-        else:
-            for j in range(size):
-                buffer[first + j] += amplitude * weights[weight + j]
-
-
-@kernel
-def count_synapses(
-    count: int,
-    rows: NDArray[np.int64],
-    senders: NDArray[np.int64],
-    amplitudes: NDArray[Any],
-    last_row: int,
-    arrivals: NDArray[np.int64],
-    arrival_start: int,
-    sender_count: int,
-    max_delay: int,
-    counts: NDArray[np.int64],
-) -> None:
-    """Count the synaptic events of each event as sent, and those of them that arrive no later than `last_row`."""
-    one = amplitudes.dtype.type(1)
-    counts[EVENTS] += count
-    for e in range(count):
-        place = arrival_start + senders[e]
-        graded = int(amplitudes[e] != one)
-        reached = arrivals[place + max_delay * sender_count]
-        counts[SENT + graded] += reached
-        left = last_row - rows[e]
-        if left >= max_delay:
-            counts[DELIVERED + graded] += reached
-        elif left >= 0:
-            counts[DELIVERED + graded] += arrivals[place + left * sender_count]
-
-
-@kernel
-def deliver(
-    plan: Plan,
-    synapses: Synapses,
-    projection: int,
-    last_row: int,
-    count: int,
-    rows: NDArray[np.int64],
-    senders: NDArray[np.int64],
-    amplitudes: NDArray[Any],
-    width: int,
-    buffer: NDArray[Any],
-    counts: NDArray[np.int64],
-) -> None:
-    """Add the first `count` events into the buffer of a projection's receivers, and count them.
-
-    An event's row is that of the buffer in which it arrives without a delay; what would arrive after `last_row`, the last step
-    that there is, is lost.
-    """
-    weight_start, place_start = synapses.weight_starts[projection], synapses.place_starts[projection]
-    arrivals, arrival_start = synapses.arrivals, synapses.arrival_starts[projection]
-    weights, places, sources = synapses.weights, synapses.places, synapses.sender_counts[projection]
-    count_synapses(count, rows, senders, amplitudes, last_row, arrivals, arrival_start, sources, plan.max_delay, counts)
-    if plan.delays == SYNAPTIC:
-        scatter_events(count, rows, senders, amplitudes, last_row, weights, weight_start, places, place_start, width, buffer)
-    else:
-        axonal = plan.delays == AXONAL
-        add_events(count, rows, senders, amplitudes, last_row, weights, weight_start, places, place_start, axonal, width, buffer)
+from inmaterio.simulators.spiking_events import deliver, find_events
+from inmaterio.simulators.spiking_records import (
+    ACTIVE,
+    DROPPED,
+    MEAN_MEMBRANE,
+    MESSAGES,
+    OVER_CAPACITY,
+    SOFTMAX_SUM,
+    SPIKE_COUNT,
+    SPIKED,
+    WAITING,
+    Neurons,
+    Plan,
+    Results,
+    Synapses,
+)
 
 
 @kernel

@@ -10,7 +10,7 @@ from inmaterio.devices.synapse_memory import SynapseMemory, WordGrid, delay_grid
 from inmaterio.devices.validation import check_name
 from inmaterio.simulators.capabilities import Array, Outer, Parameter, Request, Write
 from inmaterio.simulators.spiking_description import SpikingDescription
-from inmaterio.simulators.spiking_kernels import Synapses
+from inmaterio.simulators.spiking_records import Synapses
 from inmaterio.simulators.substrate import check_request
 
 Float = NDArray[np.float64]

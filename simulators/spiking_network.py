@@ -9,31 +9,11 @@
 Where an imperfection is on, it acts here: weights, delays and decays are rounded when they are written (`synapse_memory`); each
 neuron has its own time constant, threshold and gain, or is stuck (`neuron_mismatch`); what hidden neurons send to the next layer
 goes over links that have a capacity, lose spikes and delay them (`spike_link`). Inputs come over a link that errs in nothing, and
-a layer's own spikes, to its recurrent synapses, over none.
-
-What is counted
----------------
-synaptic_event, graded_synaptic_event
-    Synapses of weight other than zero that a spike reaches, as it is *sent*: a chip reads the synapses of a spike when it comes,
-    and what they add waits in the neuron. Events that would arrive after the last step are therefore charged; `activity` has the
-    number of those that arrive in time beside it. An input whose amplitude is not 1 makes graded ones, which need a
-    multiplication.
-neuron_update_active, neuron_update_idle
-    Every neuron is updated in every step, outputs too. An update is active where the sum of the synaptic events that arrive in
-    that step is not zero, or the neuron spikes.
-spike
-    Made by a neuron, whether it gets anywhere or not.
-hop
-    A spike on its way from one layer to the next, inputs included, takes `hops_per_spike` of them. This is a model: on a chip
-    their number depends on where layers are placed.
-membrane_read
-    One per output neuron and step where the readout is of membranes, and one per neuron and step where all are asked for.
-synapse_write, byte_sram
-    Words of synapse memory written; bytes of it read back.
+a layer's own spikes, to its recurrent synapses, over none. What is counted, `spiking_accounts` says.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, final
 
 import numpy as np
@@ -43,51 +23,21 @@ from inmaterio.devices.neuron_mismatch import NeuronMismatch
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.spike_link import SpikeLink
 from inmaterio.devices.validation import InputError, check_name
-from inmaterio.simulators import spiking_kernels as kernels
 from inmaterio.simulators.capabilities import Array, Port, Request, Samples, Spikes
 from inmaterio.simulators.digital_twin import DigitalOracle
 from inmaterio.simulators.perceptron import check_widths
 from inmaterio.simulators.scalar_wave import run_in_threads
+from inmaterio.simulators.spiking_accounts import Activity, activity_of, counted_events
 from inmaterio.simulators.spiking_description import DELAYS, READOUTS, SpikingDescription
+from inmaterio.simulators.spiking_kernels import run_samples
 from inmaterio.simulators.spiking_memory import SpikingMemory
+from inmaterio.simulators.spiking_records import Neurons, Plan, Results, Synapses
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
 
 Counts = NDArray[np.int64]
 
 BLOCK_STEPS = 128
 """Steps per block of time: results do not depend on it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Activity:
-    """What went on while a batch was presented. Per sample; layers are those after the input, projections those of them.
-
-    Attributes
-    ----------
-    scores : ndarray, shape (batch, outputs)
-    sent, delivered : ndarray of int, shape (batch, L)
-        Synaptic events of the synapses into each layer, recurrent ones included, graded ones included: as sent, which is
-        what is charged, and those of them that arrive within the steps.
-    graded : ndarray of int, shape (batch, L)
-        Those of the events sent that need a multiplication.
-    active, spikes : ndarray of int, shape (batch, L)
-        Active updates of neurons; spikes of neurons.
-    messages : ndarray of int, shape (batch, L)
-        Spikes that came over the link into each layer, inputs first.
-    over_capacity, dropped, waiting : ndarray of int, shape (batch, L)
-        Spikes that a layer's link had no room for, lost on the way, or still held when the steps were over.
-    """
-
-    scores: Array
-    sent: Counts
-    delivered: Counts
-    graded: Counts
-    active: Counts
-    spikes: Counts
-    messages: Counts
-    over_capacity: Counts
-    dropped: Counts
-    waiting: Counts
 
 
 @final
@@ -132,8 +82,8 @@ class SpikingNetwork(AbstractSubstrate):
             self._thresholds.append(np.where(never, np.inf, thresholds))
             self._gains.append(mismatch.gains(width, key))
         self._block_steps = int(block_steps)
-        self._synapses: kernels.Synapses | None = None
-        self._wired: kernels.Neurons | None = None
+        self._synapses: Synapses | None = None
+        self._wired: Neurons | None = None
 
     # What it is ------------------------------------------------------------------------------------------------------
 
@@ -180,21 +130,7 @@ class SpikingNetwork(AbstractSubstrate):
     def activity(self, inputs: Array, *, samples: Samples, key: Key) -> Activity:
         """What goes on in a forward pass, counted; charged as one."""
         results = self._present(inputs, samples, key)
-        forward, own = results.synapse_counts[:, : self._layers], results.synapse_counts[:, self._layers :]
-        synapses, layers = forward + own, results.layer_counts
-        graded = synapses[:, :, kernels.SENT_GRADED]
-        return Activity(
-            scores=self._scores(results),
-            sent=synapses[:, :, kernels.SENT] + graded,
-            delivered=synapses[:, :, kernels.DELIVERED] + synapses[:, :, kernels.DELIVERED_GRADED],
-            graded=graded,
-            active=layers[:, :, kernels.ACTIVE],
-            spikes=layers[:, :, kernels.SPIKED],
-            messages=_messages(results),
-            over_capacity=layers[:, :, kernels.OVER_CAPACITY],
-            dropped=layers[:, :, kernels.DROPPED],
-            waiting=layers[:, :, kernels.WAITING],
-        )
+        return activity_of(results, self._scores(results))
 
     def program(self, requests: Mapping[str, Request], *, key: Key) -> None:
         """Send requests to the synapse memories, which take no draw: digital words are exact.
@@ -244,9 +180,7 @@ class SpikingNetwork(AbstractSubstrate):
 
     # How it does it --------------------------------------------------------------------------------------------------
 
-    def _present(
-        self, inputs: Array, samples: Samples, key: Key, *, record: bool = False, membranes: bool = False
-    ) -> kernels.Results:
+    def _present(self, inputs: Array, samples: Samples, key: Key, *, record: bool = False, membranes: bool = False) -> Results:
         """Run a batch and count its events."""
         given = np.asarray(inputs)
         if (
@@ -262,7 +196,7 @@ class SpikingNetwork(AbstractSubstrate):
             driven = np.ascontiguousarray(given, dtype=self._dtype)
         synapses, neurons = self._wiring()
         batch, total, width, layers = len(driven), self.description.total_steps, len(neurons.leak), self._layers
-        results = kernels.Results(
+        results = Results(
             scores=np.zeros((batch, self._neurons[-1])),
             sent=np.zeros((batch, width), dtype=np.int64),
             synapse_counts=np.zeros((batch, 2 * layers, 5), dtype=np.int64),
@@ -278,7 +212,7 @@ class SpikingNetwork(AbstractSubstrate):
         self._charge(results, batch, membranes)
         return results
 
-    def _wiring(self) -> tuple[kernels.Synapses, kernels.Neurons]:
+    def _wiring(self) -> tuple[Synapses, Neurons]:
         """What the kernels read of memories and neurons, made again after something was written."""
         if self._synapses is None or self._wired is None:
             self._synapses = self._memory.synapses(self._gains)
@@ -286,15 +220,15 @@ class SpikingNetwork(AbstractSubstrate):
             # above a threshold is at or above the next number: exact, and no choice to make for each neuron
             least = np.nextafter(thresholds, self._dtype.type(np.inf)) if self.description.strict else thresholds
             bias = np.concatenate([self._memory.bias(k) for k in range(1, self._layers + 1)])
-            self._wired = kernels.Neurons(np.concatenate(self._leaks).astype(self._dtype), bias, least, thresholds)
+            self._wired = Neurons(np.concatenate(self._leaks).astype(self._dtype), bias, least, thresholds)
         return self._synapses, self._wired
 
-    def _plan(self, key: Key) -> kernels.Plan:
+    def _plan(self, key: Key) -> Plan:
         about = self.description
         max_delay = 0 if about.delays == "none" else int(about.max_delay)
         keys = [key.at("link", k) for k in range(1, self._layers + 1)]
         words = [self._link.words(one) if self._link.draws else (0, 0, 0, 0) for one in keys]
-        return kernels.Plan(
+        return Plan(
             widths=np.array(about.layer_widths, dtype=np.int64),
             steps=int(about.steps),
             total_steps=int(about.total_steps),
@@ -313,7 +247,7 @@ class SpikingNetwork(AbstractSubstrate):
             link_keys=np.array(words, dtype=np.uint64),
         )
 
-    def _scores(self, results: kernels.Results) -> Array:
+    def _scores(self, results: Results) -> Array:
         return results.scores.astype(self._dtype)
 
     def _parts(self) -> list[slice]:
@@ -323,43 +257,23 @@ class SpikingNetwork(AbstractSubstrate):
 
     # What it costs ---------------------------------------------------------------------------------------------------
 
-    def _charge(self, results: kernels.Results, batch: int, membranes: bool) -> None:
+    def _charge(self, results: Results, batch: int, membranes: bool) -> None:
         """Count what a batch did, and let its time pass."""
-        about, steps = self.description, batch * self.description.total_steps
-        synapses, layers = results.synapse_counts.sum(axis=0), results.layer_counts.sum(axis=0)
-        messages = _messages(results).sum(axis=0)
-        for k, width in enumerate(self._neurons):
-            for name, row in ((f"weight_{k + 1}", k), (f"recurrent_weight_{k + 1}", self._layers + k)):
-                if name in self._parameters:
-                    self._count(name, "synaptic_event", int(synapses[row, kernels.SENT]))
-                    if synapses[row, kernels.SENT_GRADED]:
-                        self._count(name, "graded_synaptic_event", int(synapses[row, kernels.SENT_GRADED]))
-            active = int(layers[k, kernels.ACTIVE])
-            self._count(f"neurons {k + 1}", "neuron_update_active", active)
-            self._count(f"neurons {k + 1}", "neuron_update_idle", steps * width - active)
-            self._count(f"link {k + 1}", "hop", int(messages[k]) * about.hops_per_spike)
-            if k < self._layers - 1 or about.spiking_outputs:
-                self._count(f"neurons {k + 1}", "spike", int(layers[k, kernels.SPIKED]))
-        read = sum(self._neurons) if membranes else 0 if about.spiking_outputs else self._neurons[-1]
-        if read:
-            self._count("membranes", "membrane_read", steps * read)
+        steps = batch * self.description.total_steps
+        for component, event, amount in counted_events(self.description, results, membranes=membranes):
+            self._count(component, event, amount)
         self._tally("device_pass", batch)
         self._tally("sample", batch)
         self._tally("step", steps)
-        self._spend(steps * about.seconds_per_step)
+        self._spend(steps * self.description.seconds_per_step)
 
 
 def _run_part(driven: Array, samples: Counts, bad: NDArray[np.bool_], *arrays: Any) -> None:
-    """`kernels.run_samples` on a part of a batch; marks a sample whose inputs are no amplitudes."""
+    """`run_samples` on a part of a batch; marks a sample whose inputs are no amplitudes."""
     *results, plan, synapses, neurons = arrays
-    place = kernels.run_samples(driven, samples, kernels.Results(*results), plan, synapses, neurons)
+    place = run_samples(driven, samples, Results(*results), plan, synapses, neurons)
     if place >= 0:
         bad[place] = True
-
-
-def _messages(results: kernels.Results) -> Counts:
-    """Spikes on the link into each layer (batch, L): the events of the inputs, then what each layer's link carried."""
-    return np.concatenate([results.synapse_counts[:, :1, kernels.EVENTS], results.layer_counts[:, :-1, kernels.MESSAGES]], axis=1)
 
 
 def _rounded_leak(leak: float, bits: int | None) -> float:

@@ -1,4 +1,4 @@
-"""Slow, obvious twin of simulators/spiking_kernels.py: one step after the other, one synapse after the other."""
+"""Slow, obvious twin of simulators/spiking_kernels.py and spiking_events.py: one step and one synapse after the other."""
 
 import math
 from dataclasses import dataclass, field
