@@ -321,7 +321,7 @@ def spread_values(arguments: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run a command and leave with its exit code."""
-    from inmaterio.experiments import command_line_compare, command_line_disturb  # noqa: F401  add their commands
+    from inmaterio.experiments import command_line_compare, command_line_deploy, command_line_disturb  # noqa: F401  add their commands
 
     typed = list(sys.argv[1:] if arguments is None else arguments)
     # The class that all complaints of the option parser share; where it is defined depends on typer's version.

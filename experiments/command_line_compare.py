@@ -73,6 +73,9 @@ def compare_command(
     loss: Annotated[str | None, typer.Option(help="'mse' or 'cross_entropy', in place of each rule's own.")] = None,
     optimiser: Optimiser = "sgd",
     momentum: Annotated[float, typer.Option(help="Of SGD; readout-only has an optimiser of its own.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="Of the optimiser, as torch's.")] = 0.0,
+    schedule: Annotated[str, typer.Option(help="Of the learning rate: 'cosine', 'constant' or 'one-cycle'.")] = "cosine",
+    gain: Annotated[float, typer.Option(help="What the spread of the first couplings is multiplied by.")] = 0.5,
     rate: Annotated[
         float | None, typer.Option(help="Learning rate that the grid multiplies.  [default: each rule's own]")
     ] = None,
@@ -99,6 +102,7 @@ def compare_command(
         work_table,
     )
     from inmaterio.experiments.report import write_comparison_report
+    from inmaterio.experiments.spiking_tables import delay_sentences, has_spikes, spiking_table
     from inmaterio.experiments.tables import comparison_table
     from inmaterio.experiments.tuning import FOLDER
 
@@ -131,6 +135,9 @@ def compare_command(
             loss=loss,
             optimiser=optimiser,
             momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            gain=gain,
             rate=rate,
             factors=factor,
             hyper=assigned(hyper or (), "--hyper", "RULE"),
@@ -152,6 +159,11 @@ def compare_command(
             console.print()
             console.print(further)
         for sentence in (*physics_sentences(found.rows), *fidelity_sentences(found.rows)):
+            console.print(sentence, markup=False, highlight=False)
+    if has_spikes(found.rows):
+        console.print()
+        console.print(spiking_table(found.rows, width=console.width))
+        for sentence in delay_sentences(found.rows):
             console.print(sentence, markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     if as_json:

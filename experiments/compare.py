@@ -89,6 +89,9 @@ def compare(
     loss: str | None = None,
     optimiser: str = "sgd",
     momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    schedule: str = "cosine",
+    gain: float = 0.5,
     rate: float | None = None,
     factors: Sequence[float] | None = None,
     hyper: Mapping[str, Mapping[str, Any]] | None = None,
@@ -125,6 +128,9 @@ def compare(
         Of every rule and control but ``readout-only``, which has its own.
     momentum : float
         Of SGD, likewise.
+    weight_decay, schedule, gain
+        See `inmaterio.experiments.configuration.TrainingConfig`; of every rule and control but ``readout-only``, which has no
+        decay and a cosine.
     rate : float, optional
         Learning rate that the grid multiplies, of every rule and control but ``readout-only``; each one's own when None.
     factors : sequence of float, optional
@@ -183,6 +189,9 @@ def compare(
             write_mode=write_mode,
             optimiser=optimiser,
             momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            gain=gain,
             rates=rate,
         ),
     )
@@ -226,6 +235,9 @@ def compare(
         "loss": loss,
         "optimiser": optimiser,
         "momentum": momentum,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "gain": gain,
         "validation_fraction": validation_fraction,
         "fit_on": fit_on,
         "rate": rate,

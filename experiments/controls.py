@@ -186,6 +186,8 @@ def plan_rows(
                 write_mode="master copy",
                 optimiser=READOUT_OPTIMISER,
                 momentum=0.0,
+                weight_decay=0.0,
+                schedule="cosine",
                 rates=READOUT_RATE,
             )
             plans.append(Plan(READOUT_ONLY, substrate, True, replace(control, rule=RuleConfig(DELTA_RULE, {"loss": regression}))))

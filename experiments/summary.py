@@ -129,21 +129,31 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
 
 
 def work(ledgers: Sequence[Ledger], phase: str, count: float | None) -> dict[str, float] | None:
-    """Device passes, conversions and multiply-accumulates in the host, of a phase divided by a count; None when that is zero.
+    """Device passes, conversions, multiply-accumulates in the host, synaptic events and spikes of a phase, divided by a count.
+
+    None when that is zero.
 
     Everything the phase was charged for is in it, a twin's measured pairs and fit as well.
     """
     if not count:
         return None
-    found = {"passes": 0.0, "conversions": 0.0, "macs": 0.0}
+    found = {"passes": 0.0, "conversions": 0.0, "macs": 0.0, "synaptic_events": 0.0, "spikes": 0.0}
     for ledger in ledgers:
         found["passes"] += ledger.total("device_pass", phase)
         for (place, _, _, event), amount in ledger.events.items():
             if place.split("/")[0] == phase:
-                kind = "conversions" if "_conversion_" in event else "macs" if event.startswith("mac_") else ""
-                if kind:
-                    found[kind] += amount
+                found[_kind(event)] = found.get(_kind(event), 0.0) + amount
+    found.pop("", None)
     return {name: value / (count * len(ledgers)) for name, value in found.items()}
+
+
+def _kind(event: str) -> str:
+    """What an event counts as in `work`; empty for all others."""
+    if "_conversion_" in event:
+        return "conversions"
+    if event.startswith("mac_"):
+        return "macs"
+    return {"synaptic_event": "synaptic_events", "graded_synaptic_event": "synaptic_events", "spike": "spikes"}.get(event, "")
 
 
 def _points(whole: EnergyEstimate | None) -> dict[str, float | None]:

@@ -60,7 +60,9 @@ class DigitalReadout(AbstractSubstrate):
     def __init__(self, physical: Substrate) -> None:
         self._read_states = "ReadStates" in physical.capabilities
         if self._read_states:
-            couplings = [one for one in physical.parameters.values() if one.readout and len(one.shape) == 2]
+            # a delay, in steps, is none: it belongs to the coupling beside it
+            last = [one for one in physical.parameters.values() if one.readout and one.unit != "step"]
+            couplings = [one for one in last if len(one.shape) == 2]
             if len(couplings) != 1:
                 raise InputError(
                     f"substrate has {len(couplings)} couplings to its outputs; expected 1, which says how wide they fan in"

@@ -1,0 +1,95 @@
+"""The command `inmaterio deploy`."""
+
+import shlex
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from inmaterio.devices.validation import InputError
+from inmaterio.experiments.command_line import Json, app, print_json, progress_bar
+from inmaterio.experiments.interruption import stoppable
+
+
+def option_values(texts: Sequence[str]) -> dict[str, Any]:
+    """Options from texts such as ``NAME=VALUE``, VALUE as in TOML.
+
+    Raises
+    ------
+    InputError
+        When a text is not of that form.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            if not (name and equals):
+                raise ValueError("expected NAME=VALUE")
+            found[name] = tomllib.loads(f"value = {value}")["value"]
+        except ValueError as error:  # TOML's own is one
+            raise InputError(f"--option is {text!r}: {error}") from None
+    return found
+
+
+def varied(text: str | None) -> tuple[list[str], list[Any]]:
+    """Names and values from a text such as ``NAME,NAME=VALUE,VALUE``.
+
+    Raises
+    ------
+    InputError
+        When it is not of that form.
+    """
+    if text is None:
+        return [], []
+    names, equals, values = text.partition("=")
+    try:
+        if not (names and equals and values):
+            raise ValueError("expected NAME=VALUE,VALUE,..., or NAME,NAME=... for options that vary together")
+        return names.split(","), list(tomllib.loads(f"values = [{values}]")["values"])
+    except ValueError as error:
+        raise InputError(f"--vary is {text!r}: {error}") from None
+
+
+@app.command("deploy")
+def deploy_command(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of comparisons.")],
+    substrate: Annotated[str, typer.Option("--to", help="Substrate that the trained values are written to.")],
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, an option of that substrate; VALUE as in TOML.")] = None,
+    vary: Annotated[
+        str | None, typer.Option(help="NAME=VALUE,VALUE,...: an option at several values; NAME,NAME=... several together.")
+    ] = None,
+    chips: Annotated[int, typer.Option(help="Chips: static errors of the devices.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for deployment.json and report.html.")] = Path("deployment"),
+    as_json: Json = False,
+) -> None:
+    """What do trained networks lose on other chips?
+
+    Example: `inmaterio deploy runs/delays --to spiking-loihi --vary tau_mismatch,threshold_mismatch=0,0.1,0.2 --chips 10`
+    """
+    from inmaterio.experiments.deployment import FILE, study_deployment
+    from inmaterio.experiments.deployment_report import deployment_table, write_deployment_report
+
+    with stoppable(lambda: (out / FILE).exists()), progress_bar() as move:
+        document = study_deployment(
+            runs,
+            substrate,
+            out=out,
+            options=option_values(option or ()),
+            vary=varied(vary),
+            chips=chips,
+            command=f"inmaterio {shlex.join(sys.argv[1:])}",
+            progress=move,
+        )
+    page = write_deployment_report(out)
+    console = Console(stderr=as_json)
+    table, notes = deployment_table(document)
+    console.print(table)
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print_json(document["rows"])

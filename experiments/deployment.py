@@ -1,0 +1,243 @@
+"""What trained networks lose on other chips: their values written to another substrate, or to the same one with other errors.
+
+Nothing is trained. The values that a finished run had asked for are written once to each of several chips, and the test rows
+are predicted there. A level is a set of options: what `vary` names, alone or several together, at one of its values.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.validation import InputError, check_range
+from inmaterio.experiments.assembly import build_rule, build_substrates, hyperparameters, with_updates
+from inmaterio.experiments.compare import write_json
+from inmaterio.experiments.configuration import RunConfig, SubstrateConfig
+from inmaterio.experiments.metrics import spread
+from inmaterio.experiments.registry import check_settings, find_substrate
+from inmaterio.experiments.run import LoadedRun, load_run, one_thread
+from inmaterio.experiments.run_directory import read_run
+from inmaterio.experiments.run_hash import config_hash
+from inmaterio.experiments.training import deploy, evaluate
+from inmaterio.simulators.capabilities import Array
+
+FILE = "deployment.json"
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One setting of the chips.
+
+    Attributes
+    ----------
+    label : str
+        As tables call it: the value that is varied, or nothing where none is.
+    value : float or None
+        The number on the axis of a plot; None where values are no numbers.
+    options : mapping
+        Options of the substrate, beside those that hold for every level.
+    """
+
+    label: str
+    value: float | None
+    options: Mapping[str, Any]
+
+
+def levels_of(names: Sequence[str], values: Sequence[Any]) -> list[Level]:
+    """A level per value, in which every one of `names` has it; one level without options where nothing is varied."""
+    if not names:
+        return [Level("", None, {})]
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return [Level(str(value), float(value) if numbers else None, dict.fromkeys(names, value)) for value in values]
+
+
+def find_runs(places: Sequence[Path]) -> list[Path]:
+    """Run directories: those named, and of a folder of a comparison the runs of its rules, controls left out.
+
+    Raises
+    ------
+    InputError
+        When a place is neither.
+    """
+    found: list[Path] = []
+    for place in map(Path, places):
+        if (place / "run.nc").exists():
+            found.append(place)
+            continue
+        try:
+            rows = json.loads((place / "comparison.json").read_text(encoding="utf-8"))["rows"]
+            found += [Path(run) for row in rows if not row["control"] for run in row["runs"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InputError(f"{place} is neither a run directory nor the folder of a comparison") from None
+    return list(dict.fromkeys(found))
+
+
+def study_deployment(
+    places: Sequence[Path],
+    substrate: str,
+    *,
+    out: Path,
+    options: Mapping[str, Any] | None = None,
+    vary: tuple[Sequence[str], Sequence[Any]] = ((), ()),
+    chips: int = 1,
+    command: str = "",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write trained values to other chips and test them there.
+
+    Parameters
+    ----------
+    places : sequence of Path
+        Run directories, or folders of comparisons: see `find_runs`.
+    substrate : str
+        What the values are written to; its parameters have to be those of the runs.
+    out : Path
+        Folder for ``deployment.json``. What is in it already is not done again.
+    options : mapping, optional
+        Of the substrate, at every level, in place of its own; what else a run had set, of the options that this substrate has,
+        stays.
+    vary : (sequence of str, sequence)
+        Names of options, and the values that they take together.
+    chips : int
+        Chips per run and level: seeds of static errors, from 0. With one, chip 0.
+    command : str
+    progress : callable, optional
+
+    Returns
+    -------
+    dict
+        As written: ``settings``, and ``rows``, one per rule, trained substrate, data and level, with errors per run and chip,
+        their mean and standard deviation over both, what the runs themselves ended with, and the mean difference with the
+        standard deviation over runs of the mean over chips.
+
+    Raises
+    ------
+    InputError
+        When there is no such run, the substrate has not the same parameters, or an option does not fit.
+    """
+    check_range("chips", chips, low=1)
+    runs, levels, options = find_runs(places), levels_of(*vary), dict(options or {})
+    if not runs:
+        raise InputError("no run is named; expected a run directory or the folder of a comparison")
+    out = Path(out)
+    kept = _kept(out)
+    found: dict[tuple[str, str, str], dict[str, list[Any]]] = {}
+    done, total = 0, len(runs) * len(levels) * chips
+    for run in runs:
+        config, dataset = read_run(run)
+        place = (config.rule.name, config.substrate.name, config.data.name)
+        group = found.setdefault(place, {"own": [], "levels": [[] for _ in levels], "runs": [], "metric": []})
+        group["own"].append(float(dataset.attrs["test_error"]))
+        group["runs"].append(str(run))
+        group["metric"].append(str(dataset.attrs["metric"]))
+        trained = {str(one.attrs["parameter"]): one.values for name, one in dataset.items() if str(name).startswith("requested_")}
+        loaded: LoadedRun | None = None
+        for level, errors in zip(levels, group["levels"], strict=True):
+            configs = [_on(config, substrate, {**options, **level.options}, chip) for chip in range(chips)]
+            names = [f"{config_hash(one)} {dataset.attrs['hash']}" for one in configs]
+            if any(name not in kept for name in names):
+                loaded = load_run(run) if loaded is None else loaded
+                for name, wanted in zip(names, configs, strict=True):
+                    if name not in kept:
+                        kept[name] = _error_on(loaded, wanted, trained)
+                _keep(out, kept)
+            errors.append([kept[name] for name in names])
+            done += chips
+            if progress is not None:
+                progress("chips", done, total)
+    settings = {
+        "substrate": substrate,
+        "options": options,
+        "varied": list(vary[0]),
+        "values": [level.value if level.value is not None else level.label for level in levels],
+        "chips": chips,
+        "command": command,
+    }
+    rows = [
+        _row(place, level, group, errors)
+        for place, group in found.items()
+        for level, errors in zip(levels, group["levels"], strict=True)
+    ]
+    document = {"settings": settings, "rows": rows, "done": kept}
+    write_json(out / FILE, document)
+    return document
+
+
+def _on(config: RunConfig, substrate: str, options: Mapping[str, Any], chip: int) -> RunConfig:
+    """The configuration of a run with another chip in it; the run's own options stay where the new substrate has them."""
+    known = inspect.signature(find_substrate(substrate).taker).parameters
+    stays = {name: value for name, value in config.substrate.options.items() if name in known}
+    wanted = SubstrateConfig(substrate, config.substrate.hidden, {**stays, **options}, chip)
+    changed = replace(config, substrate=wanted)
+    check_settings(changed)
+    return changed
+
+
+def _error_on(loaded: LoadedRun, config: RunConfig, trained: Mapping[str, Array]) -> float:
+    """Test error of trained values on the chip of a configuration."""
+    parts = loaded.parts
+    if config.training.placement == "digital-readout":
+        raise InputError("a readout in the host is no network that can be written to a chip; expected another run")
+    widths = (parts.dataset.features, *config.substrate.hidden, parts.dataset.outputs)
+    built = build_substrates(config, parts.entry, widths, parts.dataset)
+    for role, one in built.items():
+        one.attach(parts.ledger, role)
+    chip = built[parts.entry.learner]
+    batches = -(-len(parts.fitted) // config.training.batch_size)
+    hyper = with_updates(parts.entry, hyperparameters(parts.entry, config.rule.hyper), batches * config.training.epochs)
+    rule = build_rule(parts.entry, built, hyper)
+    key = Key(config.seed)
+    with one_thread():
+        with parts.ledger.phase("initialise"):
+            deploy(trained, chip, key.at("program", "deploy"))
+        on_chip = replace(parts, config=config, substrates=built, learner=chip, chip=chip, rule=rule, deployed=rule)
+        return evaluate(on_chip, rule, loaded.state, parts.evaluated, key.at("evaluate"))[0]
+
+
+def _row(place: tuple[str, str, str], level: Level, group: Mapping[str, Any], errors: Sequence[Sequence[float]]) -> Row:
+    rule, trained_on, data = place
+    every = spread([error for run in errors for error in run])
+    own = spread(group["own"])
+    lost = spread([float(np.mean(run)) - before for run, before in zip(errors, group["own"], strict=True)])
+    return {
+        "rule": rule,
+        "trained_on": trained_on,
+        "data": data,
+        "metric": group["metric"][0],
+        "level": level.label,
+        "value": level.value,
+        "own_mean": own.mean,
+        "own_std": own.std,
+        "error_mean": every.mean,
+        "error_std": every.std,
+        "lost_mean": lost.mean,
+        "lost_std": lost.std,
+        "errors": [list(run) for run in errors],
+        "runs": group["runs"],
+    }
+
+
+def _kept(out: Path) -> dict[str, float]:
+    """Errors found before, by chip and run; a damaged file is begun anew."""
+    try:
+        done = json.loads((out / FILE).read_text(encoding="utf-8"))["done"]
+        return {str(name): float(error) for name, error in done.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{out / FILE} is damaged: {type(error).__name__} {error}; move it away to begin again") from None
+
+
+def _keep(out: Path, kept: Mapping[str, float]) -> None:
+    """What has been found so far; of a document that is there, its rows and settings are given up until all is done."""
+    write_json(out / FILE, {"settings": {}, "rows": [], "done": dict(kept)})

@@ -1,0 +1,71 @@
+"""What is said of spiking networks per inference, and whether data need delays."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from inmaterio.devices.ledger import Ledger
+from inmaterio.experiments.spiking_tables import delay_sentences, has_spikes, spiking_table
+from inmaterio.experiments.summary import work
+
+
+def row(
+    rule: str, error: float, *, control: bool = False, events: float = 100.0, substrate: str = "spiking-ideal"
+) -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "trained_by": rule,
+        "substrate": substrate,
+        "data": "spoken-digits",
+        "control": control,
+        "metric": "error",
+        "test_error_mean": error,
+        "test_error_std": 0.01,
+        "trained_digital": 0,
+        "trained_physical": 2868,
+        "work": {"inference": {"synaptic_events": events, "spikes": 24.0}},
+        "energy_inference_J": {"P10": 4.7e-7, "P50": 5.2e-7, "P90": 5.8e-7},
+        "energy_partial": True,
+        "difference_first_rule": None if rule == "dcls" else {"mean": 0.06, "low": 0.01, "high": 0.11},
+    }
+
+
+@pytest.mark.parametrize(("without", "verdict"), [(0.25, "does not need delays"), (0.2501, "needs delays")])
+def test_five_points_decide(without: float, verdict: str) -> None:
+    rows = [row("dcls", 0.2), row("dcls?delays=fixed", 0.22), row("dcls?delays=none", without), row("dcls", 0.9, control=True)]
+    (sentence,) = delay_sentences(rows)
+    assert f"spiking-ideal {verdict}: without any, {100 * without:.1f} % of errors, with learned ones 20.0 %" in sentence
+
+
+def test_nothing_is_said_without_both() -> None:
+    assert delay_sentences([row("dcls", 0.2), row("dcls?delays=fixed", 0.3)]) == []
+    assert delay_sentences([row("dcls?delays=none", 0.2), row("dcls", 0.3, substrate="spiking-loihi")]) == []
+
+
+def test_table_has_every_figure() -> None:
+    rows = [row("dcls", 0.2), row("dcls?delays=none", 0.3)]
+    console = Console(width=140, record=True)
+    console.print(spiking_table(rows, width=140))
+    text = console.export_text()
+    for figure in ("20.0 ±1.0", "+6.0 [+1.0, +11.0]", "2.9k", "100", "24", "520 nJ* [470 nJ-580 nJ]"):
+        assert figure in text
+
+
+def test_rows_without_events_need_no_table() -> None:
+    assert has_spikes([row("dcls", 0.2)])
+    assert not has_spikes([row("dcls", 0.2, events=0.0)])
+
+
+def test_work_counts_synaptic_events_of_both_kinds() -> None:
+    ledger = Ledger()
+    with ledger.phase("infer"):
+        ledger.count("substrate", "weight_1", "synaptic_event", 30.0)
+        ledger.count("substrate", "weight_1", "graded_synaptic_event", 10.0)
+        ledger.count("substrate", "neurons 1", "spike", 4.0)
+        ledger.count("substrate", "state ADC", "adc_conversion_8b", 6.0)
+        ledger.count("host", "map", "mac_fp32", 8.0)
+        ledger.count("host", "map", "byte_sram", 99.0)
+        ledger.tally("substrate", "device_pass", 2.0)
+    found = work([ledger], "infer", 2.0)
+    assert found == {"passes": 1.0, "conversions": 3.0, "macs": 4.0, "synaptic_events": 20.0, "spikes": 2.0}
