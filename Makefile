@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_N
 
 export PYTHON PIP_OPTIONS
 
-.PHONY: help demo test slow check format bench docs physical physical-mnist1d parity vowels knock homeostasis dual-propagation clean distclean setup links
+.PHONY: help demo test slow check format bench docs physical physical-mnist1d parity vowels knock homeostasis dual-propagation delays clean distclean setup links
 
 help:
 	@echo "make demo    train a relaxing analog network on handwritten digits, beside its controls; prints where the report is"
@@ -21,6 +21,7 @@ help:
 	@echo "             studies of rules on waves: two CPU-hours the first, minutes the others; each goes on where it was stopped"
 	@echo "make homeostasis, dual-propagation"
 	@echo "             studies of couplings that are not symmetric (an hour) and of dual propagation on mnist1d (minutes)"
+	@echo "make delays  do delays earn their keep in spiking networks? an hour; needs the program espeak-ng"
 	@echo "make docs    pages of the programming interface, in docs/api"
 	@echo "make slow    the long tests, among them the study on digits: minutes"
 	@echo "make format  sort imports and format the code"
@@ -97,6 +98,23 @@ dual-propagation: setup
 	$(BIN)/inmaterio compare --data mnist1d --hidden 128 --hidden 128 --epochs 30 --batch-size 32 --loss cross_entropy \
 	    --momentum 0.9 --rate 0.1 --seeds 5 --substrate digital-feedforward --rule "dual-propagation?beta=0.01" \
 	    --rule "dual-propagation?alpha=0&beta=0.01" --rule "dual-propagation?alpha=1&beta=0.01" --out runs/dual-propagation
+
+# First couplings as wide as suits the network without delays, on validation rows of one seed, among 1, 2 and 4 times.
+DELAYS := compare --substrate spiking-ideal --hidden 64 --optimiser adam --schedule one-cycle --weight-decay 1e-5 --seeds 5 \
+    --factor 0.5 --factor 1 --factor 2 --rule dcls-delay-learning --rule "dcls-delay-learning?delays=fixed" \
+    --rule "dcls-delay-learning?delays=none"
+SPOKEN := --data spoken-digits --epochs 40 --batch-size 40 --gain 1
+CROSSINGS := --data mnist1d-crossings --epochs 30 --batch-size 50 --gain 2
+MISMATCH := --vary tau_mismatch,threshold_mismatch,gain_mismatch=0,0.05,0.1,0.2,0.3 --chips 10
+
+delays: setup
+	$(BIN)/inmaterio $(DELAYS) $(SPOKEN) --option spiking-ideal.leak=0.9 --out runs/delays-spoken
+	$(BIN)/inmaterio $(DELAYS) $(SPOKEN) --option spiking-ideal.leak=0.5 --out runs/delays-spoken-forgetful
+	$(BIN)/inmaterio $(DELAYS) $(CROSSINGS) --option spiking-ideal.leak=0.9 --out runs/delays-crossings
+	$(BIN)/inmaterio $(DELAYS) $(CROSSINGS) --option spiking-ideal.leak=0.5 --out runs/delays-crossings-forgetful
+	for set in spoken spoken-forgetful crossings crossings-forgetful; do \
+	    $(BIN)/inmaterio deploy runs/delays-$$set --to spiking-loihi --option weight_max=4.0 --out runs/loihi-$$set || exit 1; done
+	$(BIN)/inmaterio deploy runs/delays-spoken --to spiking-loihi --option weight_max=4.0 $(MISMATCH) --out runs/mismatch-spoken
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)

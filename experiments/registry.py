@@ -120,9 +120,12 @@ class SubstrateEntry:
             When an option is unknown, of another type or out of its range, or the widths do not fit into memory.
         """
         self.check(options)
-        check_memory(widths)
+        together = {**self.options, **options}
+        # of a row of a substrate with time in it, one step is coupled to the next layer
+        steps = int(together.get("steps", 1)) if {"steps", "seconds_per_step"} <= together.keys() else 1
+        check_memory((max(widths[0] // max(steps, 1), 1), *widths[1:]))
         try:
-            return call("substrate", self.name, self.build_module, tuple(widths), chip=chip, **{**self.options, **options})
+            return call("substrate", self.name, self.build_module, tuple(widths), chip=chip, **together)
         except MemoryError:
             raise InputError(f"substrate {self.name!r}: not enough memory for {show_widths(widths)}") from None
 

@@ -30,7 +30,6 @@ from inmaterio.learning_rules.perturbations import check_loss
 from inmaterio.learning_rules.temporal_errors import ERRORS
 from inmaterio.simulators.capabilities import Array, Requirement
 from inmaterio.simulators.spiking_description import SpikingDescription
-from inmaterio.simulators.spiking_values import held_leak
 
 Floats = NDArray[np.float64]
 Delays = NDArray[np.int64]
@@ -214,7 +213,7 @@ def membrane_factors(measured: Measured, layer: int, *, emptied: bool) -> Array:
     reset, if `emptied`.
     """
     description, membranes = measured.description, measured.membranes[layer - 1]
-    leak = held_leak(description, description.leak if layer < measured.layers else description.output_leak)
+    leak = description.held_leak(description.leak if layer < measured.layers else description.output_leak)
     factors = np.full(membranes.shape, leak, membranes.dtype)
     if not measured.spiking(layer):
         return factors

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from inmaterio.devices.validation import InputError, check_array, check_name
 from inmaterio.simulators.capabilities import Array, Spikes
 from inmaterio.simulators.spiking_description import SpikingDescription
-from inmaterio.simulators.spiking_values import Values, checked_values, held_leak, refuse_unmapped
+from inmaterio.simulators.spiking_values import Values, checked_values, refuse_unmapped
 
 TARGETS = ("numpy", "cython", "cpp_standalone")
 """Brian2's code generation: none, compiled per object (about two minutes the first time), a program of its own."""
@@ -253,7 +253,7 @@ def _layer(b2: Any, description: SpikingDescription, held: Values, k: int, perio
         description.widths[k], model, clock=clock, dtype=np.dtype(description.dtype), name=f"layer_{k}*", **options
     )
     group.bias = held[f"bias_{k}"]
-    group.leak = held_leak(description, description.output_leak if last else description.leak)
+    group.leak = description.held_leak(description.output_leak if last else description.leak)
     group.limit = description.threshold
     # The product is rounded and stored by a function of its own, so that no compiler fuses it with the sum, whatever its flags.
     group.run_regularly(

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from inmaterio.devices.validation import InputError
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.spiking_description import SpikingDescription
-from inmaterio.simulators.spiking_values import Values, checked_values, held_leak, refuse_unmapped
+from inmaterio.simulators.spiking_values import Values, checked_values, refuse_unmapped
 
 NOT_IN_NIR = {"refractory_steps": "its neurons have no refractory time"}
 
@@ -131,7 +131,7 @@ def _near(value: float, count: int) -> list[float]:
 
 
 def _neurons(nir: Any, description: SpikingDescription, width: int, last: bool) -> Any:
-    leak = held_leak(description, description.output_leak if last else description.leak)
+    leak = description.held_leak(description.output_leak if last else description.leak)
     tau, r = euler_constants(leak, description.seconds_per_step)
     common = {"tau": np.full(width, tau), "r": np.full(width, r), "v_leak": np.zeros(width)}
     if last and not description.spiking_outputs:

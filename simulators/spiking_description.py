@@ -201,6 +201,13 @@ class SpikingDescription:
         """Whether the output neurons spike."""
         return self.readout == "spike-count"
 
+    def held_leak(self, leak: float) -> float:
+        """A leak as decay registers hold it: 1 - leak rounded, half to even, to a multiple of 2^-decay_bits."""
+        if self.decay_bits is None:
+            return float(leak)
+        scale = 2.0**self.decay_bits
+        return float(1.0 - np.rint((1.0 - leak) * scale) / scale)
+
     def parameters(self) -> dict[str, Parameter]:
         """weight_k (n_k, n_{k-1}), delay_k (n_k, n_{k-1}) or (n_{k-1},) in steps, bias_k (n_k,), k = 1..L.
 

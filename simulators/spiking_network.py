@@ -75,7 +75,7 @@ class SpikingNetwork(AbstractSubstrate):
         self._leaks, self._thresholds, self._gains = [], [], []
         for k, width in enumerate(self._neurons, start=1):
             last, key = k == self._layers, chip.at("neurons", k)
-            leak = _rounded_leak(description.output_leak if last else description.leak, description.decay_bits)
+            leak = description.held_leak(description.output_leak if last else description.leak)
             self._leaks.append(mismatch.leaks(leak, width, key))
             thresholds = mismatch.thresholds(description.threshold, width, key)
             never = np.full(width, not description.spiking_outputs) if last else mismatch.stuck(width, key)
@@ -274,11 +274,6 @@ def _run_part(driven: Array, samples: Counts, bad: NDArray[np.bool_], *arrays: A
     place = run_samples(driven, samples, Results(*results), plan, synapses, neurons)
     if place >= 0:
         bad[place] = True
-
-
-def _rounded_leak(leak: float, bits: int | None) -> float:
-    """The leak whose decay, 1 - leak, is the multiple of 2^-bits nearest to what was asked for, half to even."""
-    return leak if bits is None else 1.0 - float(np.rint((1.0 - leak) * 2.0**bits)) / 2.0**bits
 
 
 OPTIONS = SpikingDescription

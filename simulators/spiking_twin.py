@@ -49,13 +49,6 @@ def make_twin(description: SpikingDescription, values: Mapping[str, Array]) -> "
     return _twin()(description, values)  # type: ignore[no-any-return]
 
 
-def nominal_leak(description: SpikingDescription, leak: float) -> float:
-    """A leak as the decay registers hold it: 1 - leak rounded, half to even, to a multiple of 2^-decay_bits."""
-    if description.decay_bits is None:
-        return leak
-    return float(1.0 - np.rint((1.0 - leak) * 2.0**description.decay_bits) / 2.0**description.decay_bits)
-
-
 @cache
 def _twin() -> Any:
     """The module's class; made on first use, since torch takes a second to import."""
@@ -130,7 +123,7 @@ def _twin() -> Any:
 
         def _neuron(self, leak: float) -> spiking_surrogate.Neuron:
             about = self.description
-            known = nominal_leak(about, leak)
+            known = about.held_leak(leak)
             return spiking_surrogate.Neuron(known, about.threshold, about.reset == "soft", about.strict, about.refractory_steps)
 
         def _hidden(self, layer: int, spikes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,7 +155,7 @@ def _twin() -> Any:
                 spikes.append(below)
                 scores = below.sum(0)
             else:
-                membrane = spiking_surrogate.integrate(drive, nominal_leak(about, about.output_leak))
+                membrane = spiking_surrogate.integrate(drive, about.held_leak(about.output_leak))
                 scores = membrane.softmax(2).sum(0) if about.readout == "softmax-sum" else membrane.mean(0)
             membranes.append(membrane)
             return scores, spikes, membranes

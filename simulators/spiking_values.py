@@ -89,14 +89,6 @@ def checked_values(description: SpikingDescription, values: Mapping[str, Array])
     return found
 
 
-def held_leak(description: SpikingDescription, leak: float) -> float:
-    """The leak that a chip with `decay_bits` holds: 1 - leak is rounded, half to even, to a multiple of 2^-bits."""
-    if description.decay_bits is None:
-        return float(leak)
-    scale = 2.0**description.decay_bits
-    return float(1.0 - np.rint((1.0 - leak) * scale) / scale)
-
-
 def _on_grid(name: str, array: NDArray[np.float64], grid: WordGrid, expected: str) -> None:
     """Refuse what a memory of this grid cannot hold; float32 of it may have come back from one."""
     off = np.abs(grid.place(name, array) - array) > 1e-4 * grid.step

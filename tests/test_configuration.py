@@ -301,6 +301,14 @@ def test_sizes_that_cannot_be_are_refused_before_anything_is_allocated() -> None
         find_substrate("digital-feedforward").build((64, 10**30, 10), chip=Key(0))
 
 
+def test_rows_with_time_are_coupled_a_step_at_a_time() -> None:
+    # all 100 steps at once would be 224 GB
+    network = find_substrate("spiking-ideal").build((100 * 7_000, 100, 2), chip=Key(0), steps=100, seconds_per_step=1e-3)
+    assert network.parameters["weight_1"].shape == (100, 7_000)
+    with pytest.raises(InputError, match="take at least"):
+        find_substrate("spiking-ideal").build((100 * 10**9, 100, 2), chip=Key(0), steps=100, seconds_per_step=1e-3)
+
+
 def test_what_runs_out_of_memory_says_so(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("PRESETS = {'mine': {}}\ndef build(widths, *, chip):\n    raise MemoryError\n")

@@ -54,9 +54,7 @@ def table(listing: dict[str, Any]) -> str:
             reason for rule in listing["rules"] for column in columns if (reason := column[list(listing["rules"]).index(rule)])
         )
     )
-    letters = {
-        reason: chr(ord("a") + place) if place < 26 else f"a{chr(ord('a') + place - 26)}" for place, reason in enumerate(told)
-    }
+    letters = {reason: "abcdefghijklmnopqrstuvwxyz"[place % 26] + f"{place // 26 or ''}" for place, reason in enumerate(told)}
     rows = [["", *("<br>".join(names) for names in columns.values())], ["---"] * (1 + len(columns))]
     rows += [[rule, *(letters.get(column[i], "yes") for column in columns)] for i, rule in enumerate(listing["rules"])]
     legend = "; ".join(f"{letter}: {reason}" for reason, letter in letters.items())

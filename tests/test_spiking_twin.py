@@ -16,7 +16,7 @@ from inmaterio.simulators import delayed_synapses, spiking_network
 from inmaterio.simulators.capabilities import Write
 from inmaterio.simulators.digital_twin import macs_per_sample
 from inmaterio.simulators.spiking_description import SpikingDescription
-from inmaterio.simulators.spiking_twin import make_twin, nominal_leak
+from inmaterio.simulators.spiking_twin import make_twin
 
 STEPS, CHANNELS = 20, 6
 BASE = SpikingDescription((STEPS * CHANNELS, 9, 8, 3), steps=STEPS, tail_steps=4, max_delay=7, leak=0.8, dtype="float64")
@@ -225,9 +225,9 @@ def test_delays_are_rounded_half_to_even_to_their_resolution() -> None:
 
 
 def test_a_leak_is_what_the_decay_register_holds() -> None:
-    assert nominal_leak(BASE, 0.8) == 0.8
-    assert nominal_leak(replace(BASE, decay_bits=4), 0.8) == 1 - 3 / 16
-    assert nominal_leak(replace(BASE, decay_bits=12), 1 - 1 / 4096) == 1 - 1 / 4096
+    assert BASE.held_leak(0.8) == 0.8
+    assert replace(BASE, decay_bits=4).held_leak(0.8) == 1 - 3 / 16
+    assert replace(BASE, decay_bits=12).held_leak(1 - 1 / 4096) == 1 - 1 / 4096
 
 
 @pytest.mark.parametrize("form", FORMS)
