@@ -16,7 +16,8 @@ from inmaterio.experiments.plots import Curve, Look, curves_svg, swatch_svg
 
 def level_name(settings: Mapping[str, Any]) -> str:
     """What is varied, in words."""
-    return ", ".join(one.replace("_", " ") for one in settings["varied"])
+    names = [one.replace("_", " ") for one in settings["varied"]]
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def deployment_table(document: Mapping[str, Any]) -> tuple[Table, list[str]]:
@@ -29,7 +30,7 @@ def deployment_table(document: Mapping[str, Any]) -> tuple[Table, list[str]]:
     table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("rule, trained on, data", overflow="fold")
     if settings["varied"]:
-        table.add_column(level_name(settings), justify="right")
+        table.add_column("level", justify="right")
     for heading in ("as trained", "on the other chips", "lost"):
         table.add_column(f"{heading}{' %' if percent else ''}", justify="right", no_wrap=True)
     before = None
@@ -43,7 +44,8 @@ def deployment_table(document: Mapping[str, Any]) -> tuple[Table, list[str]]:
         level = [row["level"]] if settings["varied"] else []
         table.add_row(escape(place) if place != before else "", *level, *cells)
         before = place
-    notes = [
+    notes = [f"Level: {level_name(settings)}."] if settings["varied"] else []
+    notes += [
         f"{'Error' if percent else rows[0]['metric']} on test rows, mean ± standard deviation over runs and chips; lost: over "
         "runs, each averaged over its chips. Nothing was trained on the other chips."
     ]
@@ -71,7 +73,7 @@ def deployment_svg(rows: Sequence[Row], settings: Mapping[str, Any], *, name: st
     percent = rows[0]["metric"] == "error"
     title = f"{'error' if percent else rows[0]['metric']} on test rows"
     return (
-        curves_svg(curves, name=name, title=title, x_label=level_name(settings), y_label=title, x_unit="1", percent=percent)
+        curves_svg(curves, name=name, title=title, x_label=level_name(settings), y_label=title, x_unit=None, percent=percent)
         if curves
         else ""
     )

@@ -221,14 +221,14 @@ def error_axis(axis: Axes, values: Sequence[float]) -> None:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
-def _horizontal(axis: Axes, curves: Sequence[Curve], unit: str, logarithmic: bool) -> None:
+def _horizontal(axis: Axes, curves: Sequence[Curve], unit: str | None, logarithmic: bool) -> None:
     values = np.concatenate([curve.x[np.isfinite(curve.x) & (curve.x > 0)] for curve in curves])
     if logarithmic and values.size:
-        log_axis(axis, float(values.min()), float(values.max()), unit)
+        log_axis(axis, float(values.min()), float(values.max()), unit or "")
         return
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=unit == "", steps=[1, 2, 5, 10]))
     axis.set_xlim(left=0.0)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value, unit)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if unit is None else tick_label(value, unit)))
 
 
 def curves_svg(
@@ -238,7 +238,7 @@ def curves_svg(
     title: str,
     x_label: str,
     y_label: str,
-    x_unit: str = "",
+    x_unit: str | None = "",
     logarithmic: bool = False,
     percent: bool = False,
     chance: float | None = None,
@@ -253,8 +253,8 @@ def curves_svg(
         As `figure_svg`.
     x_label, y_label : str
         Labels of the axes, units included.
-    x_unit : str
-        SI unit of the horizontal tick labels; empty for a plain number.
+    x_unit : str or None
+        SI unit of the horizontal tick labels; empty for whole numbers, None for any others without a unit.
     logarithmic : bool
         Horizontal axis.
     percent : bool

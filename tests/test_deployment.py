@@ -49,7 +49,8 @@ def test_more_spread_loses_more_and_chips_differ(trained: Path, tmp_path: Path) 
     assert len(set(rows[2]["errors"][0])) > 1
     table, notes = deployment_table(document)
     assert len(table.rows) == 3
-    assert "Nothing was trained" in notes[0]
+    assert notes[0] == "Level: device spread and programming noise."
+    assert "Nothing was trained" in notes[1]
     page = write_deployment_report(tmp_path).read_text(encoding="utf-8")
     assert "<svg" in page
     assert "http" not in page
