@@ -14,7 +14,12 @@ from inmaterio.devices.validation import InputError
 from inmaterio.experiments.command_line import Costs, Jobs, Json, _costs, app, print_json, progress_bar
 from inmaterio.experiments.interruption import stoppable
 
-Data = Annotated[str, typer.Option(help="Data set; a folder of IDX files is idx:FOLDER, of WAV recordings wav:FOLDER.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Data set, as `inmaterio list` names it, such as digits, idx:FOLDER, shd:FOLDER; with options NAME?KEY=VALUE&..."
+    ),
+]
 Hidden = Annotated[list[int] | None, typer.Option(help="Widths of the hidden layers; 0 for none.  [default: 64]")]
 BatchSize = Annotated[int, typer.Option(help="Rows per update.")]
 TrainLimit = Annotated[int | None, typer.Option(help="Use no more than so many rows for training and validation.")]
@@ -102,7 +107,7 @@ def compare_command(
         work_table,
     )
     from inmaterio.experiments.report import write_comparison_report
-    from inmaterio.experiments.spiking_tables import delay_sentences, has_spikes, spiking_table
+    from inmaterio.experiments.spiking_tables import delay_sentences, has_spikes, silence_sentences, spiking_table
     from inmaterio.experiments.tables import comparison_table
     from inmaterio.experiments.tuning import FOLDER
 
@@ -163,7 +168,7 @@ def compare_command(
     if has_spikes(found.rows):
         console.print()
         console.print(spiking_table(found.rows, width=console.width))
-        for sentence in delay_sentences(found.rows):
+        for sentence in (*delay_sentences(found.rows), *silence_sentences(found.rows)):
             console.print(sentence, markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     if as_json:

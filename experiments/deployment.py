@@ -116,9 +116,9 @@ def study_deployment(
     Returns
     -------
     dict
-        As written: ``settings``, and ``rows``, one per rule, trained substrate, data and level, with errors per run and chip,
-        their mean and standard deviation over both, what the runs themselves ended with, and the mean difference with the
-        standard deviation over runs of the mean over chips.
+        As written, in place of another study's table in the same folder: ``settings``, and ``rows``, one per rule, trained
+        substrate, data and level, with errors per run and chip, their mean and standard deviation over both, what the runs
+        themselves ended with, and the mean difference with the standard deviation over runs of the mean over chips.
 
     Raises
     ------
@@ -147,9 +147,12 @@ def study_deployment(
             names = [f"{config_hash(one)} {dataset.attrs['hash']}" for one in configs]
             if any(name not in kept for name in names):
                 loaded = load_run(run) if loaded is None else loaded
-                for name, wanted in zip(names, configs, strict=True):
-                    if name not in kept:
-                        kept[name] = _error_on(loaded, wanted, trained)
+                try:
+                    for name, wanted in zip(names, configs, strict=True):
+                        if name not in kept:
+                            kept[name] = _error_on(loaded, wanted, trained)
+                except InputError as error:
+                    raise InputError(f"{run} cannot be written to {substrate}: {error}") from None
                 _keep(out, kept)
             errors.append([kept[name] for name in names])
             done += chips
@@ -229,6 +232,8 @@ def _row(place: tuple[str, str, str], level: Level, group: Mapping[str, Any], er
 
 def _kept(out: Path) -> dict[str, float]:
     """Errors found before, by chip and run; a damaged file is begun anew."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; expected a folder for {FILE}")
     try:
         done = json.loads((out / FILE).read_text(encoding="utf-8"))["done"]
         return {str(name): float(error) for name, error in done.items()}

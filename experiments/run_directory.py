@@ -255,6 +255,8 @@ def read_scalars(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
         raise InputError(f"{folder} is not a run directory: no such folder")
     for name in ("config.toml", "run.nc"):
         if not (folder / name).is_file():
+            if (folder / "comparison.json").is_file():
+                raise InputError(f"{folder} is the folder of a comparison; expected one of the run directories in it")
             raise InputError(f"{folder} is not a run directory or is damaged: {name} is missing")
     config = load_config(folder / "config.toml")
     try:

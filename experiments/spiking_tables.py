@@ -6,7 +6,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from inmaterio.experiments.tables import NO_FIGURE, broken, short
+from inmaterio.experiments.tables import NO_FIGURE, broken, difference_in_points, short
+
+SILENT = 0.5
+"""Spikes of a whole network per sample, below which it is as good as silent."""
 
 NEEDED = 0.05
 """Share of errors within which a network without delays makes delays unnecessary: 5 points."""
@@ -41,12 +44,14 @@ def spiking_table(rows: Sequence[Mapping[str, Any]], *, width: int = 110) -> Tab
             low, middle, high = (row["energy_inference_J"][point] for point in ("P10", "P50", "P90"))
             mark = "*" if row["energy_partial"] else ""
             joules = f"{short(middle, 'J')}{mark}{gap}[{short(low, 'J')}-{short(high, 'J')}]" if middle is not None else NO_FIGURE
-            events = [short(took[name]) if took.get(name) else "-" for name in ("synaptic_events", "spikes")]
+            spikes = bool(took.get("synaptic_events"))
+            events = [short(took[name]) if spikes else "-" for name in ("synaptic_events", "spikes")]
+            found = row.get("difference_first_rule")
             name = f"({row['rule']})" if row["control"] else str(row["rule"])
             table.add_row(
                 escape("\n".join(f"  {line}" for line in (_lines(name) if gap == "\n" else [name]))),
                 f"{scale * row['test_error_mean']:.1f}{spread}",
-                escape(_difference(row.get("difference_first_rule"), scale, gap)),
+                escape("-" if found is None else difference_in_points(found, scale, gap)),
                 short(row["trained_digital"] + row["trained_physical"]),
                 *events,
                 escape(joules),
@@ -60,11 +65,19 @@ def _lines(name: str) -> list[str]:
     return [*broken(plain), *([f"?{settings}"] if mark else [])]
 
 
-def _difference(found: Mapping[str, Any] | None, scale: float, gap: str) -> str:
-    if found is None:
-        return "-"
-    ends = "" if found["low"] is None else f"{gap}[{scale * found['low']:+.1f}, {scale * found['high']:+.1f}]"
-    return f"{scale * found['mean']:+.1f}{ends}"
+def silence_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which networks sent next to no spikes on test rows: they answer from nothing, and lose nothing on another chip."""
+    silent = []
+    for row in rows:
+        took = row["work"]["inference"] or {}
+        if took.get("synaptic_events") and took["spikes"] < SILENT:
+            silent.append(f"{row['rule']} on {row['substrate']}")
+    if not silent:
+        return []
+    return [
+        f"! Hidden neurons are silent (fewer than {SILENT:g} spikes per sample): {'; '.join(silent)}. First couplings are too "
+        "small for these data: try a larger --gain."
+    ]
 
 
 def delay_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:

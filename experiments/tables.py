@@ -37,7 +37,10 @@ def comparison_table(
     everything, rows = rows, [row for row in rows if not (row["control"] and ablation_of(row["rule"]))]
     budget = "quick: " if settings["quick"] else ""
     counts = (settings["epochs"], len(settings["rate_factors"]), settings["seeds"], settings["chips"])
-    size = "{} epochs, {} rates, {} seeds x {} chips".format(*counts)
+    names = ("epoch", "rate", "seed", "chip")
+    size = "{}, {}, {} x {}".format(
+        *(f"{count} {name}{'s' if count != 1 else ''}" for count, name in zip(counts, names, strict=True))
+    )
     title = "\n".join([f"{settings['data']}: {budget}{size}", *dict.fromkeys(filter(None, map(_data_notes, rows)))])
     table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     layers = list(dict.fromkeys(layer for row in rows for layer in row["cosine"]))
@@ -60,6 +63,14 @@ def comparison_table(
         "Cosine: to the exact gradient, per layer, mean over probes and runs. Residual: largest of the last epoch.",
         "Passes, modelled time and energy (boundary: system) are of training one model; the report has their sources.",
     ]
+    losses = {
+        loss: [row["rule"] for row in rows if row.get("loss") == loss] for loss in dict.fromkeys(row.get("loss") for row in rows)
+    }
+    if len(losses) > 1:
+        told = "; ".join(f"{loss}: {', '.join(dict.fromkeys(rules))}" for loss, rules in losses.items())
+        notes.append(
+            f"Losses differ, so that rows of different losses differ in both rule and loss: {told} (--loss sets one for all)."
+        )
     if any(row["unsettled_fraction"] for row in rows):
         notes.append(f"! some phases of the last epoch ended with a residual above {SETTLED:g}: not settled.")
     held = [(row, row.get("symmetry")) for row in rows]
@@ -99,9 +110,7 @@ def _first_rule_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         own = [row for row in rows if row["substrate"] == substrate and not row["control"] and row["metric"] == "error"]
         told = [(row["rule"], found) for row in own[1:] if (found := row.get("difference_first_rule"))]
         if told:
-            each = "; ".join(
-                f"{rule} {100 * one['mean']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]" for rule, one in told
-            )
+            each = "; ".join(f"{rule} {difference_in_points(one)}" for rule, one in told)
             notes.append(f"Against {own[0]['rule']} on {substrate}, points of error, paired, 95 %: {each}.")
     return notes
 
@@ -118,6 +127,14 @@ def _other_errors_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if told:
             notes.append(f"{row['rule']} on {row['substrate']}, otherwise predicted: {', '.join(told)}.")
     return notes
+
+
+def difference_in_points(found: Mapping[str, Any], scale: float = 100.0, gap: str = " ") -> str:
+    """A paired difference with its interval; with too few pairs to decide anything, their number in its place."""
+    if not found["decides"]:
+        pairs = found["pairs"]
+        return f"{scale * found['mean']:+.1f}{gap}({pairs} pair{'s' if pairs > 1 else ''})"
+    return f"{scale * found['mean']:+.1f}{gap}[{scale * found['low']:+.1f}, {scale * found['high']:+.1f}]"
 
 
 def _data_notes(row: Mapping[str, Any]) -> str:

@@ -87,7 +87,7 @@ def test_levels() -> None:
     ("arguments", "words"),
     [
         (["nowhere"], "neither a run directory nor the folder of a comparison"),
-        (["RUN", "--to", "spiking-loihi"], "cannot train substrate"),
+        (["RUN", "--to", "spiking-loihi"], "cannot be written to spiking-loihi"),
         (["RUN", "--vary", "device_spread"], "expected NAME=VALUE,VALUE"),
         (["RUN", "--vary", "device_sprad=0,1"], "device_spread"),
         (["RUN", "--option", "device_spread=-1"], "device_spread"),
@@ -117,6 +117,12 @@ def test_from_the_command_line(trained: Path, tmp_path: Path, capsys: pytest.Cap
     assert np.isfinite([row["error_mean"] for row in rows]).all()
     assert (tmp_path / "report.html").exists()
     assert (tmp_path / FILE).exists()
+
+
+def test_a_file_is_no_folder(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match=r"out is a file; expected a folder for deployment\.json"):
+        study_deployment([trained], "crossbars-ideal", out=tmp_path / "out")
 
 
 def test_a_damaged_file_says_so(trained: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from inmaterio.devices.ledger import Ledger
-from inmaterio.experiments.spiking_tables import delay_sentences, has_spikes, spiking_table
+from inmaterio.experiments.spiking_tables import delay_sentences, has_spikes, silence_sentences, spiking_table
 from inmaterio.experiments.summary import work
 
 
@@ -27,7 +27,9 @@ def row(
         "work": {"inference": {"synaptic_events": events, "spikes": 24.0}},
         "energy_inference_J": {"P10": 4.7e-7, "P50": 5.2e-7, "P90": 5.8e-7},
         "energy_partial": True,
-        "difference_first_rule": None if rule == "dcls" else {"mean": 0.06, "low": 0.01, "high": 0.11},
+        "difference_first_rule": None
+        if rule == "dcls"
+        else {"mean": 0.06, "low": 0.01, "high": 0.11, "decides": True, "pairs": 5},
     }
 
 
@@ -50,6 +52,24 @@ def test_table_has_every_figure() -> None:
     text = console.export_text()
     for figure in ("20.0 ±1.0", "+6.0 [+1.0, +11.0]", "2.9k", "100", "24", "520 nJ* [470 nJ-580 nJ]"):
         assert figure in text
+
+
+def test_silent_networks_are_named() -> None:
+    loud, silent, other = row("dcls", 0.2), row("e-prop", 0.9), row("bp", 0.1, events=0.0)
+    silent["work"]["inference"]["spikes"] = 0.0
+    other["work"]["inference"]["spikes"] = 0.0
+    (sentence,) = silence_sentences([loud, silent, other])
+    assert "e-prop on spiking-ideal. First" in sentence
+    assert "--gain" in sentence
+    assert silence_sentences([loud, other]) == []
+
+
+def test_one_pair_decides_nothing_and_breaks_nothing() -> None:
+    rows = [row("dcls", 0.2), row("e-prop", 0.3)]
+    rows[1]["difference_first_rule"] |= {"low": None, "high": None, "decides": False, "pairs": 1}
+    console = Console(width=140, record=True)
+    console.print(spiking_table(rows, width=140))
+    assert "+6.0 (1 pair)" in console.export_text()
 
 
 def test_rows_without_events_need_no_table() -> None:
