@@ -38,33 +38,41 @@ def chip_tables(counts: Counts, energies: Sequence[ChipEnergy]) -> tuple[list[Ta
     counted.add_row("modelled time", engineering(counts.seconds, "s"))
 
     chips = Table(title="one inference: the same events at figures of published chips", box=None, padding=(0, 1, 0, 0))
-    chips.add_column("chip", no_wrap=True)
+    # Cells fold rather than lose their ends where a terminal is narrow; names are broken first, figures last.
+    chips.add_column("chip", overflow="fold")
     for heading in (*(name.replace(" ", "\n") for name, _ in TERM_COLUMNS), "total"):
-        chips.add_column(heading, justify="right", no_wrap=True)
-    chips.add_column("grade", no_wrap=True)
+        chips.add_column(heading, justify="right", overflow="fold")
+    chips.add_column("grade", overflow="fold")
     for one in energies:
-        all_in = one.profile.scope == "all-in"
-        terms = ["all-in"] + ["" for _ in TERM_COLUMNS[1:]] if all_in else [_terms(one, names) for _, names in TERM_COLUMNS]
-        total = _range(one.low, one.high) + ("\npartial" if one.partial else "")
-        chips.add_row(_name(one), *terms, total, "\n".join(SHORT_GRADES[grade] for grade in _grades(one)))
+        total = figure_range(one.low, one.high) + ("\npartial" if one.partial else "")
+        chips.add_row(chip_name(one), *chip_cells(one), total, "\n".join(SHORT_GRADES[grade] for grade in _grades(one)))
         for heading, value in (("static power", one.static), ("a reset", one.reset)):
             if value is not None:
                 chips.add_row(f"  beside: {heading}", *[""] * len(TERM_COLUMNS), f"({engineering(value, 'J', 2)})", "")
     return [counted, chips], _notes(energies)
 
 
-def _name(one: ChipEnergy) -> str:
+def chip_name(one: ChipEnergy) -> str:
+    """A chip's name, marked where a figure of it was recalled."""
     return one.profile.chip + (f" {RECALLED}" if one.marked else "")
+
+
+def chip_cells(one: ChipEnergy) -> list[str]:
+    """What stands in each of `TERM_COLUMNS`."""
+    if one.profile.scope == "all-in":
+        return ["all-in"] + ["" for _ in TERM_COLUMNS[1:]]
+    return [_terms(one, names) for _, names in TERM_COLUMNS]
 
 
 def _terms(one: ChipEnergy, names: Sequence[str]) -> str:
     found = [part for part in one.parts if part.term in names]
     if not found:
         return "no price" if any(name in one.unpriced for name in names) else "-"
-    return _range(sum(part.low for part in found), sum(part.high for part in found))
+    return figure_range(sum(part.low for part in found), sum(part.high for part in found))
 
 
-def _range(low: float, high: float) -> str:
+def figure_range(low: float, high: float) -> str:
+    """One figure, or two on lines of their own where sources differ."""
     least, largest = engineering(low, "J", 3), engineering(high, "J", 3)
     return least if least == largest else f"{least}\nto {largest}"
 
@@ -74,19 +82,23 @@ def _grades(one: ChipEnergy) -> list[str]:
     return list(dict.fromkeys(figure.grade for figure in one.figures if figure.scope != "beside"))
 
 
-def _notes(energies: Sequence[ChipEnergy]) -> list[str]:
+def table_notes(recalled: bool) -> list[str]:
+    """How to read the table; with what the dagger says where one stands in it."""
     notes = [
         "All-in: everything a chip took, over its synaptic operations; nothing is added to it. Others: a sum of what is priced.",
         "Partial: something was counted that has no price, or has a price and was not counted: it is missing from the total.",
         "Beside: static power of one chip over the modelled time, a reset between samples; in no total. A range: figures differ.",
         "Grades: SPICE is simulated before the chip was made; calibrated and tabulated, by others than the chip's makers.",
     ]
-    if any(one.marked for one in energies):
-        notes.append(f"{RECALLED} recalled: written down from memory, not checked against its source.")
+    return [*notes, f"{RECALLED} recalled: written down from memory, not checked against its source."] if recalled else notes
+
+
+def _notes(energies: Sequence[ChipEnergy]) -> list[str]:
+    notes = table_notes(any(one.marked for one in energies))
     for one in energies:
         parts = [_conflict(part) for part in one.parts if len({figure.source for figure in part.figures}) > 1]
         sources = "; ".join(dict.fromkeys(figure.source for figure in one.figures))
-        words = [f"{_name(one)}: {sources}."]
+        words = [f"{chip_name(one)}: {sources}."]
         words += [f"No price: {', '.join(name.replace('_', ' ') for name in one.unpriced)}."] if one.unpriced else []
         words += [f"Not counted: {', '.join(one.uncounted)}."] if one.uncounted else []
         notes.append(" ".join(words + parts))

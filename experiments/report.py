@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from inmaterio.devices.chip_profiles import load_chip_profiles
 from inmaterio.devices.costs import BOUNDARIES, CostTable
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import to_toml
-from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY
+from inmaterio.experiments.controls import BP_FEEDFORWARD, READOUT_ONLY, ablation_of
 from inmaterio.experiments.digital_inference import INT8_NOTE
-from inmaterio.experiments.energy import NOT_MODELLED
 from inmaterio.experiments.field_pictures import medium_context
 from inmaterio.experiments.left_out import split_notes
 from inmaterio.experiments.metrics import DECIDING_PAIRS
@@ -28,8 +28,9 @@ from inmaterio.experiments.report_figures import (
     legend,
     tornado_panel,
 )
-from inmaterio.experiments.report_inputs import Comparison, read_comparison, read_record
+from inmaterio.experiments.report_inputs import Comparison, Row, RunRecord, read_comparison, read_record
 from inmaterio.experiments.report_physics import ablated, by_block, first_of_block, physics_context, shown, work_context
+from inmaterio.experiments.report_spiking import is_spiking, not_modelled_lists, spiking_context
 from inmaterio.experiments.report_tables import (
     chance_levels,
     energy_line,
@@ -106,9 +107,17 @@ def write_run_report(run_dirs: Sequence[Path], out: Path, costs: CostTable) -> P
         raise InputError("no run directory is given; expected at least one")
     out = Path(out)
     records = [read_record(Path(folder), out.parent) for folder in run_dirs]
-    names = ", ".join(dict.fromkeys(record.config.rule.name for record in records))
-    title = f"{names}: {len(records)} run{'s' if len(records) > 1 else ''}"
-    return _write(out, compare_runs(records), costs, title=title, single=True)
+    comparison = compare_runs(records)
+    named = (run_name(row, runs[0]) for row, runs in zip(comparison.rows, comparison.runs, strict=True))
+    title = f"{', '.join(dict.fromkeys(named))}: {len(records)} run{'s' if len(records) > 1 else ''}"
+    return _write(out, comparison, costs, title=title, single=True)
+
+
+def run_name(row: Row, run: RunRecord) -> str:
+    """A rule's name; where a run is a control, the rule that trained it and the control it is."""
+    if not row.control or ablation_of(row.rule) is not None:
+        return row.rule
+    return f"{run.config.rule.name} ({row.rule})"
 
 
 def _write(out: Path, comparison: Comparison, costs: CostTable, *, title: str, single: bool) -> Path:
@@ -137,8 +146,9 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
     layers = sorted({layer for entry in everything for layer in entry.row.cosine}, key=lambda layer: (len(layer), layer))
     settings = comparison.settings
     left_out, notes = split_notes(str(note) for note in settings.get("notes") or ())
-    has_baseline = any(entry.baseline for entry in entries)
-    has_readout = any(find_readout(entry, entries) is not None for entry in entries)
+    has_baseline = any(find_baseline(entry, entries) not in (None, entry) for entry in entries)
+    has_readout = any(find_readout(entry, entries) not in (None, entry) for entry in entries)
+    spiking = spiking_context(everything, load_chip_profiles(), single)
     return {
         "title": title,
         "single": single,
@@ -164,6 +174,12 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
         "readout": READOUT_ONLY,
         "has_baseline": has_baseline,
         "has_readout": has_readout,
+        "several_runs": any(len(entry.runs) > 1 for entry in everything),
+        "several_lines": len(everything) > 1,
+        "compared": has_baseline or has_readout or len(entries) > 1,
+        "beside_baseline": any(entry.baseline for entry in entries) and not all(entry.digital for entry in entries),
+        "has_converters": any(not entry.digital and not is_spiking(entry) for entry in entries),
+        "spiking": spiking,
         "columns": 3 + len(layers) + has_baseline + has_readout,
         "pairing": pairing_note(entries),
         "margin": margin_text(entries[0].row.metric),
@@ -180,7 +196,7 @@ def _context(comparison: Comparison, costs: CostTable, *, title: str, single: bo
         "energies": [energy_line(entry) for group in ordered for entry in group],
         "sources": [source_line(cost) for cost in used_costs(everything, costs)],
         "unpriced": unpriced_events(everything),
-        "not_modelled": NOT_MODELLED,
+        "not_modelled": not_modelled_lists(everything),
         "settings": [(key.replace("_", " "), plain(value)) for key, value in settings.items() if key not in APART],
         "left_out": left_out,
         "notes": notes,
@@ -253,9 +269,12 @@ def _lead(entries: Sequence[Entry], settings: Mapping[str, Any], single: bool) -
     controls = list(dict.fromkeys(entry.row.rule for entry in entries if entry.row.control or entry.baseline))
     substrates = list(dict.fromkeys(entry.row.substrate for entry in entries if not entry.baseline))
     data = list(dict.fromkeys(entry.row.data for entry in entries))
+    names = rules or controls
+    if single:
+        names = list(dict.fromkeys(run_name(entry.row, entry.runs[0]) for entry in entries))
     places = _listed(substrates or [entries[0].row.substrate])
     count = f"{runs} run{'s' if runs > 1 else ''}"
-    text = f"Trained by {_listed(rules or controls)}: {places}, with the data {_listed(data)}, in {count}."
+    text = f"Trained by {_listed(names)}: {places}, with the data {_listed(data)}, in {count}."
     if not single:
         text += " Architecture, data order and number of updates are the same for every rule, and so is the size of the rate grid"
         extra = settings.get("extra_rates_allowed")

@@ -65,6 +65,8 @@ class RunRecord:
         Trained parameters; None where the run does not say.
     other_errors : mapping of str to float
         Error on the same rows of each other way to predict that the rule has.
+    inference_seconds : float
+        Modelled time of the phase `infer`, seconds.
     """
 
     folder: Path
@@ -88,6 +90,7 @@ class RunRecord:
     trained_digital: int | None = None
     trained_physical: int | None = None
     other_errors: Mapping[str, float] = field(default_factory=dict)
+    inference_seconds: float = 0.0
 
     @property
     def place(self) -> tuple[int, int]:
@@ -203,6 +206,7 @@ def read_record(folder: Path, beside: Path | None = None) -> RunRecord:
             trained_digital=int(attributes["trained_digital"]) if "trained_digital" in attributes else None,
             trained_physical=int(attributes["trained_physical"]) if "trained_physical" in attributes else None,
             other_errors=errors_of(attributes, config.training.evaluate_on),
+            inference_seconds=_inference_seconds(data),
         )
     except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()
@@ -214,6 +218,12 @@ def read_record(folder: Path, beside: Path | None = None) -> RunRecord:
         expected = f"{epochs} epochs x {len(rows)} rows"
         raise InputError(f"{folder / 'run.nc'} is damaged: events have shape {record.events.shape}; expected {expected}")
     return record
+
+
+def _inference_seconds(data: Mapping[str, NDArray[Any]]) -> float:
+    """Modelled time of inference that a run tallied by its end."""
+    names = zip(_texts(data["tally_phase"]), _texts(data["tally"]), data["tallies"][-1], strict=True)
+    return float(sum(amount for phase, tally, amount in names if tally == "second" and phase.split("/")[0] == "infer"))
 
 
 def _read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any], dict[str, tuple[int, ...]]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inmaterio.experiments.controls import ABLATIONS, BASELINE, LINEAR_PHYSICS, WITHOUT_PHYSICS
-from inmaterio.experiments.metrics import EQUAL_MARGIN
+from inmaterio.experiments.metrics import DECIDING_PAIRS, EQUAL_MARGIN
 from inmaterio.experiments.physics_plots import Difference, differences_svg, reach
 from inmaterio.experiments.physics_tables import counted as plainly_counted
 from inmaterio.experiments.physics_tables import difference_key, fidelity_sentences, physics_sentences
@@ -162,7 +162,8 @@ def _dot(one: Held) -> Difference:
     gap, metric = one.against.error, one.entry.row.metric
     assert gap is not None
     words = f"{points(gap.estimate, metric)}, {standing_text(gap, one.against.pair)}"
-    return Difference(one.entry.label, one.entry.look, gap.estimate, gap.low, gap.high, words)
+    low, high = (gap.low, gap.high) if gap.count >= DECIDING_PAIRS else (None, None)
+    return Difference(one.entry.label, one.entry.look, gap.estimate, low, high, words)
 
 
 def counted(value: int) -> str:

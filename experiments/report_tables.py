@@ -79,7 +79,8 @@ def difference_cell(entry: Entry, other: Entry | None) -> dict[str, str] | None:
     pairs = f"{gap.count} {held.pair}{'' if gap.count == 1 else 's'}"
     return {
         "estimate": points(gap.estimate, metric),
-        "interval": f"{interval_text(gap, metric)}, {pairs}" if gap.count >= DECIDING_PAIRS else interval_text(gap, metric),
+        # Of fewer pairs the interval is wider than any difference could be, and the verdict says that they decide nothing.
+        "interval": f"{interval_text(gap, metric)}, {pairs}" if gap.count >= DECIDING_PAIRS else "",
         "verdict": standing_text(gap, held.pair),
     }
 

@@ -125,7 +125,7 @@ def energy_sentence(
     by = f"{times(figure.P50)} times that of {other} (P10–P90: {times(figure.P10)} to {times(figure.P90)}), {accuracy}."
     found = verdict(figure, partial)
     if any(partial):
-        sides = "both figures" if all(partial) else f"the {name.lower()} figure" if partial[0] else f"the figure of {other}"
+        sides = "both figures" if all(partial) else f"the figure of {name.lower() if partial[0] else other}"
         by += f" Partial: events without a cost are missing from {sides}, so it is a lower bound."
     if found == "undecided":
         return f"{by} {'No verdict' if any(partial) else 'The range includes 1: these constants do not say who takes less'}.", ""
@@ -192,7 +192,7 @@ def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, s
         if base is not None:
             against = versus(entry, base)
             accuracy = accuracy_text(entry, base, against)
-            name = entry.label if entry.digital else "Analog"
+            name = entry.label if entry.digital else "The substrate"
             topics.append(("Training energy", *energy_sentence(name, against.train, base.label, accuracy, against.partial_train)))
             said, told = energy_sentence(name, against.inference, base.label, accuracy, against.partial_inference)
             if base.variants:
@@ -215,9 +215,9 @@ def findings(entries: Sequence[Entry]) -> list[tuple[str, list[tuple[str, str, s
 
 
 def headlines(entries: Sequence[Entry]) -> list[str]:
-    """Sentences for training, inference and accuracy: in how many lines analog loses to the digital baseline, or wins."""
-    analog = [entry for entry in entries if not entry.row.control and not entry.digital]
-    pairs = [(entry, find_baseline(entry, entries)) for entry in analog]
+    """Sentences for training, inference and accuracy: in how many lines a substrate loses to the digital baseline, or wins."""
+    physical = [entry for entry in entries if not entry.row.control and not entry.digital]
+    pairs = [(entry, find_baseline(entry, entries)) for entry in physical]
     held = [versus(entry, base) for entry, base in pairs if base is not None]
     if not held:
         return []
@@ -234,18 +234,18 @@ def headlines(entries: Sequence[Entry]) -> list[str]:
             scopes.append((scope, [verdict(side[1], partial) for side, partial in sides]))
     sentences = []
     for scope, found in scopes:
-        parts = [f"analog loses to the digital baseline in {found.count('loses')} of {len(held)} lines"]
+        parts = [f"the substrate loses to the digital baseline in {found.count('loses')} of {len(held)} lines"]
         parts.append(f"wins in {found.count('wins')}")
         parts += [f"no verdict in {found.count('undecided')}"] if "undecided" in found else []
         parts += [f"{NO_FIGURE} in {found.count(NO_FIGURE)}"] if NO_FIGURE in found else []
         sentences.append(f"{scope}: {', '.join(parts)}.")
     if any("int8" in ends[0][0].precision for ends in extremes if ends is not None):
         sentences.append(f"The int8 baseline is {INT8_NOTE}.")
-    metric = analog[0].row.metric
+    metric = physical[0].row.metric
     counts = [(name, sum(one.standing == name for one in held)) for name in ("equal", "better", "worse", "not told apart")]
     told = ", ".join(f"{name} in {count}" for name, count in counts if count)
     sentences.append(f"Accuracy against the baseline (equal: within {margin_text(metric)}): {told} of {len(held)}.")
-    return sentences + resting_sentences(analog)
+    return sentences + resting_sentences(physical)
 
 
 def _extremes(held: Versus) -> tuple[tuple[Variant, Quantiles], tuple[Variant, Quantiles]] | None:
@@ -256,10 +256,10 @@ def _extremes(held: Versus) -> tuple[tuple[Variant, Quantiles], tuple[Variant, Q
     return max(ratios, key=lambda one: one[1].P50), min(ratios, key=lambda one: one[1].P50)
 
 
-def resting_sentences(analog: Sequence[Entry]) -> list[str]:
-    """On which single constant the analog totals rest, where one dominates them, and how wide its range is."""
+def resting_sentences(physical: Sequence[Entry]) -> list[str]:
+    """On which single constant the totals of substrates rest, where one dominates them, and how wide its range is."""
     resting: dict[Cost, dict[str, int]] = {}
-    for scope, energies in (("training", [one.train for one in analog]), ("inference", [one.inference for one in analog])):
+    for scope, energies in (("training", [one.train for one in physical]), ("inference", [one.inference for one in physical])):
         for energy in energies:
             cost = None if energy is None else energy.rests_on
             if cost is not None:
@@ -267,10 +267,10 @@ def resting_sentences(analog: Sequence[Entry]) -> list[str]:
                 counts[scope] = counts.get(scope, 0) + 1
     sentences = []
     for cost, counts in resting.items():
-        where = " and ".join(f"of {scope} in {count} of {len(analog)} lines" for scope, count in counts.items())
+        where = " and ".join(f"of {scope} in {count} of {len(physical)} lines" for scope, count in counts.items())
         marks = f", {cost.status}" if cost.marked else ""
         sentences.append(
-            f"The analog total {where} rests on one constant: {cost.quantity}; {cost_text(cost.low, cost)} to "
+            f"The substrate's total {where} rests on one constant: {cost.quantity}; {cost_text(cost.low, cost)} to "
             f"{cost_text(cost.high, cost)}, a {times(cost.high / cost.low)}-fold range{marks}."
         )
     return sentences

@@ -146,7 +146,11 @@ def test_tables_mark_what_was_recalled_and_what_is_missing() -> None:
     assert "No price: membrane read." in text and "Not counted: message." in text
     beside = [line.split() for line in text.splitlines() if "beside:" in line]
     assert [line[-2:] for line in beside] == [["(830", "µJ)"], ["(5.9", "µJ)"]]
-    assert max(map(len, shown(counts, 80).splitlines())) <= 80
+    narrow = shown(counts, 80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    for words in ("static", "power", "calibrated", "no price", "recalled †"):
+        assert words in narrow
+    assert "…" not in narrow, "cells fold"
 
 
 def test_conflicting_figures_are_a_range_with_both_sources() -> None:
