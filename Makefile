@@ -111,8 +111,7 @@ delays: setup
 	$(BIN)/inmaterio $(DELAYS) $(SPOKEN) --option spiking-ideal.leak=0.9 --out runs/delays-spoken
 	$(BIN)/inmaterio $(DELAYS) $(SPOKEN) --option spiking-ideal.leak=0.5 --out runs/delays-spoken-forgetful
 	$(BIN)/inmaterio $(DELAYS) $(CROSSINGS) --option spiking-ideal.leak=0.9 --out runs/delays-crossings
-	$(BIN)/inmaterio $(DELAYS) $(CROSSINGS) --option spiking-ideal.leak=0.5 --out runs/delays-crossings-forgetful
-	for set in spoken spoken-forgetful crossings crossings-forgetful; do \
+	for set in spoken spoken-forgetful crossings; do \
 	    $(BIN)/inmaterio deploy runs/delays-$$set --to spiking-loihi --option weight_max=4.0 --out runs/loihi-$$set || exit 1; done
 	$(BIN)/inmaterio deploy runs/delays-spoken --to spiking-loihi --option weight_max=4.0 $(MISMATCH) --out runs/mismatch-spoken
 

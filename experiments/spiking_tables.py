@@ -42,7 +42,7 @@ def spiking_table(rows: Sequence[Mapping[str, Any]], *, width: int = 110) -> Tab
             spread = "" if row["test_error_std"] is None else f"{gap}±{scale * row['test_error_std']:.1f}"
             took = row["work"]["inference"] or {}
             low, middle, high = (row["energy_inference_J"][point] for point in ("P10", "P50", "P90"))
-            mark = "*" if row["energy_partial"] else ""
+            mark = "*" if row["energy_inference_partial"] else ""
             joules = f"{short(middle, 'J')}{mark}{gap}[{short(low, 'J')}-{short(high, 'J')}]" if middle is not None else NO_FIGURE
             spikes = bool(took.get("synaptic_events"))
             events = [short(took[name]) if spikes else "-" for name in ("synaptic_events", "spikes")]
@@ -89,11 +89,12 @@ def delay_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         learned = next((row for row in rows if _is_learned(row, none)), None)
         if learned is None or none["metric"] != "error":
             continue
-        more = none["test_error_mean"] - learned["test_error_mean"]
+        found, more = none.get("difference_first_rule"), none["test_error_mean"] - learned["test_error_mean"]
+        few = "" if found is None or found["decides"] else f"; {found['pairs']} pairs of seeds decide nothing"
         verdict = "does not need delays" if more <= NEEDED else "needs delays"
         sentences.append(
             f"{none['data']} on {none['substrate']} {verdict}: without any, {100 * none['test_error_mean']:.1f} % of errors, "
-            f"with learned ones {100 * learned['test_error_mean']:.1f} % ({100 * NEEDED:.0f} points decide)."
+            f"with learned ones {100 * learned['test_error_mean']:.1f} % ({100 * NEEDED:.0f} points decide{few})."
         )
     return sentences
 

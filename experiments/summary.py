@@ -111,6 +111,7 @@ def summarise(plan: Plan, folders: Sequence[Path], costs: CostTable, rate_factor
         "unsettled_fraction": _mean(datasets, "unsettled_fraction"),
         "symmetry": _mean(datasets, "symmetry"),
         "energy_partial": not training.complete,
+        "energy_inference_partial": not inference.complete,
         "energy_inference_J": {"scope": "inference_per_sample", **_points(per_sample(inference, samples) if samples else None)},
         "test_rows": rows,
         "wilson": None if test is None else {"low": test.low, "high": test.high},

@@ -26,7 +26,7 @@ def row(
         "trained_physical": 2868,
         "work": {"inference": {"synaptic_events": events, "spikes": 24.0}},
         "energy_inference_J": {"P10": 4.7e-7, "P50": 5.2e-7, "P90": 5.8e-7},
-        "energy_partial": True,
+        "energy_inference_partial": True,
         "difference_first_rule": None
         if rule == "dcls"
         else {"mean": 0.06, "low": 0.01, "high": 0.11, "decides": True, "pairs": 5},
@@ -38,6 +38,12 @@ def test_five_points_decide(without: float, verdict: str) -> None:
     rows = [row("dcls", 0.2), row("dcls?delays=fixed", 0.22), row("dcls?delays=none", without), row("dcls", 0.9, control=True)]
     (sentence,) = delay_sentences(rows)
     assert f"spiking-ideal {verdict}: without any, {100 * without:.1f} % of errors, with learned ones 20.0 %" in sentence
+
+
+def test_too_few_seeds_are_told() -> None:
+    rows = [row("dcls", 0.2), row("dcls?delays=none", 0.3)]
+    rows[1]["difference_first_rule"] |= {"decides": False, "pairs": 2}
+    assert "2 pairs of seeds decide nothing" in delay_sentences(rows)[0]
 
 
 def test_nothing_is_said_without_both() -> None:
