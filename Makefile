@@ -105,6 +105,8 @@ DELAYS := compare --substrate spiking-ideal --hidden 64 --optimiser adam --sched
     --rule "dcls-delay-learning?delays=none"
 SPOKEN := --data spoken-digits --epochs 40 --batch-size 40 --gain 1
 CROSSINGS := --data mnist1d-crossings --epochs 30 --batch-size 50 --gain 2
+# The steps after an input's end belong to the trained network: its biases act in each of them.
+ON_LOIHI := --option weight_max=4.0 --option tail_steps=24
 MISMATCH := --vary tau_mismatch,threshold_mismatch,gain_mismatch=0,0.05,0.1,0.2,0.3 --chips 10
 
 delays: setup
@@ -112,8 +114,8 @@ delays: setup
 	$(BIN)/inmaterio $(DELAYS) $(SPOKEN) --option spiking-ideal.leak=0.5 --out runs/delays-spoken-forgetful
 	$(BIN)/inmaterio $(DELAYS) $(CROSSINGS) --option spiking-ideal.leak=0.9 --out runs/delays-crossings
 	for set in spoken spoken-forgetful crossings; do \
-	    $(BIN)/inmaterio deploy runs/delays-$$set --to spiking-loihi --option weight_max=4.0 --out runs/loihi-$$set || exit 1; done
-	$(BIN)/inmaterio deploy runs/delays-spoken --to spiking-loihi --option weight_max=4.0 $(MISMATCH) --out runs/mismatch-spoken
+	    $(BIN)/inmaterio deploy runs/delays-$$set --to spiking-loihi $(ON_LOIHI) --out runs/loihi-$$set || exit 1; done
+	$(BIN)/inmaterio deploy runs/delays-spoken --to spiking-loihi $(ON_LOIHI) $(MISMATCH) --out runs/mismatch-spoken
 
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
