@@ -48,6 +48,35 @@ NOT_MODELLED = (
 )
 """What no estimate of this package contains, in plain sentences for reports."""
 
+ANY_HARDWARE = (
+    "Clock generation",
+    "Power conversion",
+    "DRAM refresh",
+    "Differences of technology node",
+    "The time a digital host",
+    "Making, testing",
+)
+"""Beginnings of the sentences of `NOT_MODELLED` that hold for spiking chips too, and for digital networks beside them."""
+
+SPIKING_NOT_MODELLED = (
+    "Where neurons lie on a chip: hops are a stated number for every spike (hops_per_spike), and a spike that goes to several "
+    "cores is not counted once for each.",
+    "Cores, and limits of fan-in, fan-out and tables: nothing checks that a network fits, or counts the neurons and synapses "
+    "that a chip would have to double.",
+    "Integer membranes and their saturation (Loihi's have 24 bits), synaptic currents with a time constant of their own, "
+    "adaptive thresholds.",
+    "A learning engine on the chip, and the memory of its traces: rules run on the host unless they were asked to count one.",
+    "Time within a step: all arrivals of a step count at once.",
+    "The host's link: sending input spikes to the chip and fetching what it answers.",
+    "Leakage, static power and clocks of the chip: static power stands beside published figures, in no total.",
+    "Memory outside the chip.",
+    *(sentence for sentence in NOT_MODELLED if sentence.startswith(ANY_HARDWARE)),
+)
+"""What no figure of a spiking network contains, in plain sentences."""
+
+SPIKING_EVENTS = ("synaptic_event", "synapse_write")
+"""Events of which an estimate has one when its substrate is a spiking chip."""
+
 
 class Quantiles(NamedTuple):
     """10, 50 and 90 % points, in J unless a function says otherwise."""
@@ -330,11 +359,12 @@ def conversion_floor(whole: EnergyEstimate, temperature_K: float = 300.0) -> flo
 
 
 def not_modelled(whole: EnergyEstimate) -> tuple[str, ...]:
-    """What is missing from an estimate: its unpriced events first, then `NOT_MODELLED`."""
+    """What is missing from an estimate: its unpriced events first, then `NOT_MODELLED`, or of a spiking chip its own list."""
     missing = tuple(
         f"{component}: {amount:.4g} x {event}, for which there is no cost." for component, event, amount in whole.unpriced
     )
-    return missing + NOT_MODELLED
+    spiking = any(part.event in SPIKING_EVENTS for part in whole.parts)
+    return missing + (SPIKING_NOT_MODELLED if spiking else NOT_MODELLED)
 
 
 def to_record(whole: EnergyEstimate) -> dict[str, Any]:

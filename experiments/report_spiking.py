@@ -7,7 +7,7 @@ from inmaterio.devices.chip_profiles import ChipProfile
 from inmaterio.devices.ledger import Ledger
 from inmaterio.experiments.chip_energy import ChipEnergy, Counts, chip_energies, inference_counts
 from inmaterio.experiments.chip_tables import TERM_COLUMNS, chip_cells, chip_name, figure_range, table_notes
-from inmaterio.experiments.energy import NOT_MODELLED
+from inmaterio.experiments.energy import NOT_MODELLED, SPIKING_NOT_MODELLED
 from inmaterio.experiments.plots import engineering
 from inmaterio.experiments.report_entries import Entry
 from inmaterio.experiments.report_inputs import RunRecord
@@ -15,32 +15,6 @@ from inmaterio.experiments.report_physics import trained
 from inmaterio.experiments.report_tables import difference_cell
 from inmaterio.experiments.report_text import NO_FIGURE, error_text, joules, joules_range
 from inmaterio.experiments.spiking_tables import delay_sentences, silence_sentences
-
-ANY_HARDWARE = (
-    "Clock generation",
-    "Power conversion",
-    "DRAM refresh",
-    "Differences of technology node",
-    "The time a digital host",
-    "Making, testing",
-)
-"""Beginnings of the sentences of `NOT_MODELLED` that hold for spiking chips too, and for digital networks beside them."""
-
-SPIKING_NOT_MODELLED = (
-    "Where neurons lie on a chip: hops are a stated number for every spike (hops_per_spike), and a spike that goes to several "
-    "cores is not counted once for each.",
-    "Cores, and limits of fan-in, fan-out and tables: nothing checks that a network fits, or counts the neurons and synapses "
-    "that a chip would have to double.",
-    "Integer membranes and their saturation (Loihi's have 24 bits), synaptic currents with a time constant of their own, "
-    "adaptive thresholds.",
-    "A learning engine on the chip, and the memory of its traces: rules run on the host unless they were asked to count one.",
-    "Time within a step: all arrivals of a step count at once.",
-    "The host's link: sending input spikes to the chip and fetching what it answers.",
-    "Leakage, static power and clocks of the chip: static power stands beside published figures, in no total.",
-    "Memory outside the chip.",
-    *(sentence for sentence in NOT_MODELLED if sentence.startswith(ANY_HARDWARE)),
-)
-"""What no figure of a spiking network contains, in plain sentences."""
 
 
 def counts_of(runs: Sequence[RunRecord]) -> Counts | None:

@@ -400,3 +400,14 @@ def test_equal_costs_of_two_rows_stay_apart() -> None:
     twin = replace(EXACT["mac"], id="alu", event="alu_fp32")
     events: dict[EventKey, float] = {("train", "host", "o", "mac_fp32"): 1.0, ("train", "host", "o", "alu_fp32"): 1.0}
     assert [each.id for each in estimate(events, table(EXACT["mac"], twin)).used] == ["mac", "alu"]
+
+
+def test_a_spiking_chip_has_a_list_of_its_own_of_what_is_not_modelled() -> None:
+    ledger = Ledger()
+    with ledger.phase("infer"):
+        ledger.count("substrate", "weight_1", "synaptic_event", 3.0)
+    assert any("hops are a stated number" in line for line in not_modelled(estimate(ledger, load_costs(), phases=("infer",))))
+    ledger = Ledger()
+    with ledger.phase("infer"):
+        ledger.count("substrate", "state ADC", "adc_conversion_8b", 3.0)
+    assert not any("hops are a stated number" in line for line in not_modelled(estimate(ledger, load_costs(), phases=("infer",))))

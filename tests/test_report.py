@@ -20,7 +20,7 @@ from report_example import DATA_NOTES, EPOCHS, ROWS, Line, example_lines, physic
 from inmaterio.devices.costs import CostTable, load_costs
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import DataConfig, RuleConfig, RunConfig, SubstrateConfig, TrainingConfig
-from inmaterio.experiments.energy import NOT_MODELLED, Quantiles
+from inmaterio.experiments.energy import ANY_HARDWARE, NOT_MODELLED, Quantiles
 from inmaterio.experiments.physics_plots import Difference, differences_svg, reach
 from inmaterio.experiments.plots import Curve, Look, curves_svg, engineering, tick_label
 from inmaterio.experiments.report import pairing_note, quick_note, write_comparison_report, write_run_report
@@ -28,7 +28,6 @@ from inmaterio.experiments.report_entries import Entry, entries_of, versus
 from inmaterio.experiments.report_figures import PARTS_SHOWN, _part_look
 from inmaterio.experiments.report_inputs import read_comparison, read_record
 from inmaterio.experiments.report_physics import _dot, count_sentences, held_entries
-from inmaterio.experiments.report_spiking import ANY_HARDWARE
 from inmaterio.experiments.report_text import energy_sentence, times, verdict
 from inmaterio.experiments.run import run as do_run
 from inmaterio.experiments.tables import short
