@@ -21,7 +21,7 @@ help:
 	@echo "             studies of rules on waves: two CPU-hours the first, minutes the others; each goes on where it was stopped"
 	@echo "make homeostasis, dual-propagation"
 	@echo "             studies of couplings that are not symmetric (an hour) and of dual propagation on mnist1d (minutes)"
-	@echo "make delays  do delays earn their keep in spiking networks? an hour; needs the program espeak-ng"
+	@echo "make delays  do delays earn their keep in spiking networks? 70 minutes of one core; needs the program espeak-ng"
 	@echo "make docs    pages of the programming interface, in docs/api"
 	@echo "make slow    the long tests, among them the study on digits: minutes"
 	@echo "make format  sort imports and format the code"
