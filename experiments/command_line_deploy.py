@@ -63,6 +63,7 @@ def deploy_command(
         str | None, typer.Option(help="NAME=VALUE,VALUE,...: an option at several values; NAME,NAME=... several together.")
     ] = None,
     chips: Annotated[int, typer.Option(help="Chips: static errors of the devices.")] = 1,
+    clip: Annotated[bool, typer.Option("--clip", help="Cut values that a chip cannot hold; else they are refused.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for deployment.json and report.html.")] = Path("deployment"),
     as_json: Json = False,
 ) -> None:
@@ -81,6 +82,7 @@ def deploy_command(
             options=option_values(option or ()),
             vary=varied(vary),
             chips=chips,
+            clip=clip,
             command=f"inmaterio {shlex.join(sys.argv[1:])}",
             progress=move,
         )

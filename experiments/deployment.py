@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from inmaterio.devices.randomness import Key
-from inmaterio.devices.validation import InputError, check_range
+from inmaterio.devices.validation import InputError, check_array, check_range
 from inmaterio.experiments.assembly import build_rule, build_substrates, hyperparameters, with_updates
 from inmaterio.experiments.compare import write_json
 from inmaterio.experiments.configuration import RunConfig, SubstrateConfig
@@ -24,7 +24,7 @@ from inmaterio.experiments.run import LoadedRun, load_run, one_thread
 from inmaterio.experiments.run_directory import read_run
 from inmaterio.experiments.run_hash import config_hash
 from inmaterio.experiments.training import deploy, evaluate
-from inmaterio.simulators.capabilities import Array
+from inmaterio.simulators.capabilities import Array, Parameter
 
 FILE = "deployment.json"
 
@@ -90,6 +90,7 @@ def study_deployment(
     options: Mapping[str, Any] | None = None,
     vary: tuple[Sequence[str], Sequence[Any]] = ((), ()),
     chips: int = 1,
+    clip: bool = False,
     command: str = "",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -110,6 +111,8 @@ def study_deployment(
         Names of options, and the values that they take together.
     chips : int
         Chips per run and level: seeds of static errors, from 0. With one, chip 0.
+    clip : bool
+        Whether values that a chip cannot hold are cut to its range; otherwise they are refused.
     command : str
     progress : callable, optional
 
@@ -123,7 +126,8 @@ def study_deployment(
     Raises
     ------
     InputError
-        When there is no such run, the substrate has not the same parameters, or an option does not fit.
+        When there is no such run, the substrate has not the same parameters, an option does not fit, or a trained value lies
+        outside what the chip can hold and `clip` is not set.
     """
     check_range("chips", chips, low=1)
     runs, levels, options = find_runs(places), levels_of(*vary), dict(options or {})
@@ -144,13 +148,13 @@ def study_deployment(
         loaded: LoadedRun | None = None
         for level, errors in zip(levels, group["levels"], strict=True):
             configs = [_on(config, substrate, {**options, **level.options}, chip) for chip in range(chips)]
-            names = [f"{config_hash(one)} {dataset.attrs['hash']}" for one in configs]
+            names = [f"{config_hash(one)} {dataset.attrs['hash']}{' clipped' if clip else ''}" for one in configs]
             if any(name not in kept for name in names):
                 loaded = load_run(run) if loaded is None else loaded
                 try:
                     for name, wanted in zip(names, configs, strict=True):
                         if name not in kept:
-                            kept[name] = _error_on(loaded, wanted, trained)
+                            kept[name] = _error_on(loaded, wanted, trained, clip)
                 except InputError as error:
                     raise InputError(f"{run} cannot be written to {substrate}: {error}") from None
                 _keep(out, kept)
@@ -186,7 +190,7 @@ def _on(config: RunConfig, substrate: str, options: Mapping[str, Any], chip: int
     return changed
 
 
-def _error_on(loaded: LoadedRun, config: RunConfig, trained: Mapping[str, Array]) -> float:
+def _error_on(loaded: LoadedRun, config: RunConfig, trained: Mapping[str, Array], clip: bool) -> float:
     """Test error of trained values on the chip of a configuration."""
     parts = loaded.parts
     if config.training.placement == "digital-readout":
@@ -202,9 +206,31 @@ def _error_on(loaded: LoadedRun, config: RunConfig, trained: Mapping[str, Array]
     key = Key(config.seed)
     with one_thread():
         with parts.ledger.phase("initialise"):
-            deploy(trained, chip, key.at("program", "deploy"))
+            deploy(within_range(trained, chip.parameters, clip), chip, key.at("program", "deploy"))
         on_chip = replace(parts, config=config, substrates=built, learner=chip, chip=chip, rule=rule, deployed=rule)
         return evaluate(on_chip, rule, loaded.state, parts.evaluated, key.at("evaluate"))[0]
+
+
+def within_range(trained: Mapping[str, Array], parameters: Mapping[str, Parameter], clip: bool) -> dict[str, Array]:
+    """Values that parameters can take: as they are, or cut to their ranges where that is wanted.
+
+    Raises
+    ------
+    InputError
+        With the first value that lies outside, unless `clip`.
+    """
+    found = {}
+    for name, values in trained.items():
+        about = parameters.get(name)
+        if about is not None and clip:
+            values = np.clip(values, about.low, about.high)
+        elif about is not None and np.isrealobj(values):
+            try:
+                check_array(name, values, low=about.low, high=about.high, unit=about.unit)
+            except InputError as error:
+                raise InputError(f"{error}: give the chip a wider range, or --clip to cut what it cannot hold") from None
+        found[name] = values
+    return found
 
 
 def _row(place: tuple[str, str, str], level: Level, group: Mapping[str, Any], errors: Sequence[Sequence[float]]) -> Row:

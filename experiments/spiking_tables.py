@@ -81,7 +81,10 @@ def silence_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def delay_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Whether the data need delays: where the same rule with ``delays=none`` comes within 5 points, they do not."""
+    """Whether the data need delays: not where the same rule with ``delays=none`` comes within 5 points.
+
+    Where the 95 % interval of the paired difference holds 5 points, or too few pairs give one, the sentence says so.
+    """
     sentences = []
     for none in rows:
         if none["control"] or "delays=none" not in none["rule"]:
@@ -90,13 +93,21 @@ def delay_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if learned is None or none["metric"] != "error":
             continue
         found, more = none.get("difference_first_rule"), none["test_error_mean"] - learned["test_error_mean"]
-        few = "" if found is None or found["decides"] else f"; {found['pairs']} pairs of seeds decide nothing"
+        few = "" if found is None else _certainty(found)
         verdict = "does not need delays" if more <= NEEDED else "needs delays"
         sentences.append(
             f"{none['data']} on {none['substrate']} {verdict}: without any, {100 * none['test_error_mean']:.1f} % of errors, "
             f"with learned ones {100 * learned['test_error_mean']:.1f} % ({100 * NEEDED:.0f} points decide{few})."
         )
     return sentences
+
+
+def _certainty(found: Mapping[str, Any]) -> str:
+    """What the paired difference to the first rule adds to a verdict."""
+    if not found["decides"]:
+        return f"; {found['pairs']} pairs of seeds decide nothing"
+    told = f"; paired difference {difference_in_points(found)}"
+    return told + (", which leaves it open" if found["low"] <= NEEDED <= found["high"] else "")
 
 
 def _is_learned(row: Mapping[str, Any], none: Mapping[str, Any]) -> bool:

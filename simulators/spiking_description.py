@@ -175,6 +175,13 @@ class SpikingDescription:
                 _check_whole(name, getattr(self, name), low=low, high=high)
         if self.link_capacity is not None:
             _check_whole("link_capacity", self.link_capacity, low=1)
+        for name in ("leak", "output_leak"):
+            leak = getattr(self, name)
+            if self.decay_bits is not None and self.held_leak(leak) >= 1.0:
+                raise InputError(
+                    f"{name} is {leak:g}, which a decay register of {self.decay_bits} bits holds as 1; "
+                    f"expected at most {1.0 - 2.0**-self.decay_bits:g}"
+                )
         check_range("weight_max", self.weight_max, low=0.0, low_open=True)
         if self.weight_bits is not None and not np.isfinite(self.weight_max):
             raise InputError(f"weight_bits is {self.weight_bits} with an infinite weight_max; expected a finite weight_max")

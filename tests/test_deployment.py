@@ -9,10 +9,11 @@ import pytest
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.command_line import main
 from inmaterio.experiments.configuration import DataConfig, RuleConfig, RunConfig, SubstrateConfig, TrainingConfig
-from inmaterio.experiments.deployment import FILE, find_runs, levels_of, study_deployment
+from inmaterio.experiments.deployment import FILE, find_runs, levels_of, study_deployment, within_range
 from inmaterio.experiments.deployment_report import deployment_table, write_deployment_report
 from inmaterio.experiments.run import run
 from inmaterio.experiments.run_directory import read_scalars
+from inmaterio.simulators.capabilities import Parameter
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,17 @@ def test_levels() -> None:
     assert [level.value for level in levels_of([], [])] == [None]
     assert [level.options for level in levels_of(["a", "b"], [1, 2])] == [{"a": 1, "b": 1}, {"a": 2, "b": 2}]
     assert [level.value for level in levels_of(["a"], ["drop-newest", "stall"])] == [None, None]
+
+
+def test_values_that_do_not_fit_are_refused_or_cut() -> None:
+    parameters = {"weight_1": Parameter((1, 2), low=-1.0, high=1.0)}
+    trained = {"weight_1": np.array([[0.5, 1.5]])}
+    with pytest.raises(
+        InputError, match=r"weight_1 is 1.5 at \(0, 1\); expected at most 1: give the chip a wider range, or --clip"
+    ):
+        within_range(trained, parameters, clip=False)
+    assert within_range(trained, parameters, clip=True)["weight_1"].tolist() == [[0.5, 1.0]]
+    assert within_range({"weight_1": np.array([[0.5, 1.0]])}, parameters, clip=False)["weight_1"].tolist() == [[0.5, 1.0]]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from inmaterio.devices.spike_link import SpikeLink, is_dropped, jitter_steps
 from inmaterio.devices.synapse_memory import SynapseMemory, WordGrid, delay_grid, weight_grid
 from inmaterio.devices.validation import InputError
 from inmaterio.simulators.capabilities import Write
+from inmaterio.simulators.spiking_description import SpikingDescription
 from inmaterio.simulators.spiking_network import SpikingNetwork, build
 
 MANY = 40_000
@@ -296,3 +297,11 @@ class TestInANetwork:
         with network.ledger.phase("evaluate"):
             h = network.run(np.array([[1.0, 0, 0]]), samples=np.zeros(1, int), key=Key(0), membranes=True).membranes[0][0, :, 0]
         np.testing.assert_array_equal(h, [1.0, 1 - 410 / 4096, (1 - 410 / 4096) ** 2])
+
+
+def test_a_leak_that_a_register_holds_as_one_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"leak is 0.99995, which a decay register of 12 bits holds as 1; expected at most 0.999756"
+    ):
+        SpikingDescription((2, 2), leak=0.99995, decay_bits=12)
+    assert SpikingDescription((2, 2), leak=1 - 2**-12, decay_bits=12).held_leak(1 - 2**-12) < 1.0

@@ -46,6 +46,13 @@ def test_too_few_seeds_are_told() -> None:
     assert "2 pairs of seeds decide nothing" in delay_sentences(rows)[0]
 
 
+def test_an_interval_that_holds_five_points_leaves_it_open() -> None:
+    rows = [row("dcls", 0.2), row("dcls?delays=none", 0.26)]
+    assert "paired difference +6.0 [+1.0, +11.0], which leaves it open" in delay_sentences(rows)[0]
+    rows[1]["difference_first_rule"] |= {"low": 0.055}
+    assert "leaves it open" not in delay_sentences(rows)[0]
+
+
 def test_nothing_is_said_without_both() -> None:
     assert delay_sentences([row("dcls", 0.2), row("dcls?delays=fixed", 0.3)]) == []
     assert delay_sentences([row("dcls?delays=none", 0.2), row("dcls", 0.3, substrate="spiking-loihi")]) == []
