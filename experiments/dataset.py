@@ -39,7 +39,8 @@ class Dataset:
     feature_unit, target_unit : str
         What one unit of the numbers is.
     default_split : Split or None
-        The split the set is published with, its validation part empty; None when it has none.
+        The split the set is published with; None when it has none. Where its validation part is empty, `split` draws validation
+        rows from its training part; where it is not, they are kept.
     groups : ndarray of int64, shape (n,), or None
         Who or what each row comes from, such as the speaker: `split` keeps all rows of a group on one side. None when every row
         stands for itself.
@@ -56,7 +57,7 @@ class Dataset:
     ------
     InputError
         When shapes, numbers of rows, labels or steps do not fit each other, spikes are fewer than none, or a published split has
-        a group on both sides.
+        a group on two sides.
     """
 
     name: str
@@ -93,10 +94,13 @@ class Dataset:
         if self.groups is not None:
             check_array("groups", self.groups, shape=(len(self.inputs),))
             if self.default_split is not None:
-                fitted, test = self.default_split.train_and_validation, self.default_split.test
-                both = np.intersect1d(self.groups[fitted], self.groups[test])
-                if len(both):
-                    raise InputError(f"published split of {self.name} has group {both[0]} on both sides; expected whole groups")
+                parts = self.default_split
+                for one, other in ((parts.train_and_validation, parts.test), (parts.train, parts.validation)):
+                    both = np.intersect1d(self.groups[one], self.groups[other])
+                    if len(both):
+                        raise InputError(
+                            f"published split of {self.name} has group {both[0]} on both sides; expected whole groups"
+                        )
 
     def _check_time(self) -> None:
         check_range("steps", self.steps, low=1 if self.kind == "spikes" else 0)

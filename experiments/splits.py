@@ -40,7 +40,8 @@ def split(
 
     Without a published split, ``default_rng(split_seed).permutation(n)`` orders the rows: the first floor(4 n / 5) are for
     training and validation, the others for test (1437 and 360 of the 1797 digits). With one, its test rows are kept for
-    every seed and the same permutation orders its training rows. Validation rows are the last ones of that order.
+    every seed and the same permutation orders its training rows. Validation rows are the last ones of that order. Where the
+    published split has validation rows too, those are kept for every seed, in their order, and `validation_fraction` is ignored.
 
     With groups, such as speakers, the generator first permutes the groups instead: those of the first floor(4 g / 5) are for
     training and validation, the others for test, and of the fitted groups the last ones, `validation_fraction` of them rounded,
@@ -53,10 +54,12 @@ def split(
     split_seed : int
         At least 0.
     validation_fraction : float
-        Share of the rows that are not for test, in [0, 1), rounded to whole rows; with groups, share of the groups.
+        Share of the rows that are not for test, in [0, 1), rounded to whole rows; with groups, share of the groups. Ignored
+        where validation rows are published.
     train_limit, test_limit : int, optional
         Use no more than the first so many rows for training and validation, and for test: of the published order, or of the
-        permutation where there is none. Rows are left out of groups then, not groups as a whole.
+        permutation where there is none. Rows are left out of groups then, not groups as a whole. Published validation rows keep
+        their share of `train_limit`, rounded, and at least one row.
 
     Returns
     -------
@@ -74,6 +77,8 @@ def split(
         if limit is not None:
             _check_whole(name, limit, 1)
     generator = np.random.default_rng(split_seed)
+    if dataset.default_split is not None and len(dataset.default_split.validation):
+        return _keep_published(dataset.name, dataset.default_split, generator, train_limit, test_limit)
     if dataset.groups is not None:
         return _split_groups(dataset, dataset.groups, generator, validation_fraction, train_limit, test_limit)
     if dataset.default_split is None:
@@ -88,6 +93,26 @@ def split(
         left = f"{max(kept, 0)} rows for training and {len(test)} for test"
         raise InputError(f"data set {dataset.name} of {len(dataset)} rows leaves {left}; expected at least 1 each")
     return Split(fitted[:kept], fitted[kept:], test[:test_limit].copy())
+
+
+def _keep_published(
+    name: str, published: Split, generator: np.random.Generator, train_limit: int | None, test_limit: int | None
+) -> Split:
+    """A split whose three parts are published: only the order of its training rows is drawn."""
+    train, validation, test = published.train, published.validation, published.test
+    if not len(train) or not len(test):
+        raise InputError(
+            f"published split of {name} has {len(train)} rows for training and {len(test)} for test; expected at least 1 each"
+        )
+    both = len(train) + len(validation)
+    if train_limit is not None and train_limit < both:
+        if train_limit < 2:
+            raise InputError(
+                f"train_limit is {train_limit}; expected at least 2 for data set {name}, whose validation rows are published"
+            )
+        kept = min(max(round(train_limit * len(train) / both), 1), train_limit - 1)
+        train, validation = train[:kept], validation[: train_limit - kept]
+    return Split(generator.permutation(train), validation.copy(), test[:test_limit].copy())
 
 
 def _split_groups(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import DataConfig, RunConfig
-from inmaterio.experiments.data import load_data, split
+from inmaterio.experiments.data import Dataset, Split, load_data, split
 from inmaterio.experiments.event_files import Binning, EventFile, counts_of, read_event_file
 from inmaterio.experiments.run_hash import config_hash
 
@@ -135,14 +135,77 @@ def test_a_folder_keeps_its_test_rows_and_validates_on_other_speakers(shd: Path)
     assert binary.inputs.max() == 1 < load_data(f"shd:{shd}?channels=7").inputs.max()
 
 
-def test_both_files_of_ssc_are_fitted_on(tmp_path: Path) -> None:
-    for part, speakers in (("train", [0, 1, 2, 3]), ("valid", [4, 5]), ("test", [6, 7])):
+@pytest.fixture
+def ssc(tmp_path: Path) -> Path:
+    """Rows 0 to 5 for training, 6 to 8 for validation, one of a speaker who was trained on, 9 and 10 for test."""
+    for part, speakers in (("train", [0, 1, 2, 3, 0, 1]), ("valid", [4, 5, 0]), ("test", [6, 7])):
         write(tmp_path / f"ssc_{part}.h5", ONE * len(speakers), speakers=speakers, labels=[i % 2 for i in speakers])
-    found = load_data(f"ssc:{tmp_path}")
-    parts = split(found, split_seed=0)
-    assert sorted(parts.train_and_validation.tolist()) == [0, 1, 2, 3, 4, 5] and parts.test.tolist() == [6, 7]
-    assert len(parts.validation) == 1 and found.target_names == ("0", "1")
-    assert "0 of their 2 speakers are among the 6" in found.notes[1]
+    return tmp_path
+
+
+def test_published_validation_rows_of_ssc_stand(ssc: Path) -> None:
+    found = load_data(f"ssc:{ssc}")
+    orders = set()
+    for seed in range(5):
+        for fraction in (0.0, 0.2, 0.9):
+            parts = split(found, split_seed=seed, validation_fraction=fraction)
+            assert sorted(parts.train.tolist()) == [0, 1, 2, 3, 4, 5]
+            assert (parts.validation.tolist(), parts.test.tolist()) == ([6, 7, 8], [9, 10])
+            assert sorted(parts.train_and_validation.tolist()) == list(range(9))
+            orders.add((seed, *parts.train.tolist()))
+    assert len(orders) == 5 and len({order[1:] for order in orders}) > 1  # of the seed, not of the fraction
+    assert found.target_names == ("0", "1")
+    assert "0 of their 2 speakers are among the 4 of the training rows too" in found.notes[1]
+    assert "validation rows as published: 1 of their 3 speakers are among the 4" in found.notes[1]
+    assert "published validation rows, the 3 of ssc_valid.h5" in found.notes[2] and "fraction is ignored" in found.notes[2]
+    assert load_data(f"ssc:{ssc}?merge=0").notes == found.notes
+
+
+def test_published_validation_rows_stand_without_speakers(ssc: Path) -> None:
+    write(ssc / "ssc_valid.h5", ONE * 3, labels=[0, 1, 0])
+    found = load_data(f"ssc:{ssc}")
+    assert found.groups is None and "validation and test rows may be of speakers that were trained on" in found.notes[1]
+    assert split(found, split_seed=3).validation.tolist() == [6, 7, 8]
+
+
+@pytest.mark.parametrize(("limit", "train", "validation"), [(2, 1, 1), (3, 2, 1), (6, 4, 2), (9, 6, 3), (99, 6, 3)])
+def test_published_validation_rows_keep_their_share_of_a_limit(limit: int, train: int, validation: int, ssc: Path) -> None:
+    parts = split(load_data(f"ssc:{ssc}"), split_seed=1, train_limit=limit, test_limit=1)
+    assert sorted(parts.train.tolist()) == list(range(train))
+    assert parts.validation.tolist() == list(range(6, 6 + validation)) and parts.test.tolist() == [9]
+
+
+def test_the_files_of_ssc_are_merged_on_request(ssc: Path) -> None:
+    found = load_data(f"ssc:{ssc}?merge=1")
+    drawn = set()
+    for seed in range(5):
+        parts = split(found, split_seed=seed)
+        assert sorted(parts.train_and_validation.tolist()) == list(range(9)) and parts.test.tolist() == [9, 10]
+        assert found.groups is not None
+        assert len(np.unique(found.groups[parts.validation])) == 1  # a fifth of six speakers
+        drawn.add(tuple(sorted(parts.validation.tolist())))
+    assert len(drawn) > 1
+    assert "0 of their 2 speakers are among the 6" in found.notes[1] and "merge=1: " in found.notes[2]
+
+
+def test_a_limit_without_room_for_published_validation_rows_is_refused(ssc: Path, shd: Path) -> None:
+    with pytest.raises(InputError, match=r"train_limit is 1; expected at least 2 for data set ssc:.*, whose validation rows are"):
+        split(load_data(f"ssc:{ssc}"), split_seed=0, train_limit=1)
+    with pytest.raises(InputError, match="unknown option of shd:FOLDER: 'merge'"):
+        load_data(f"shd:{shd}?merge=1")
+
+
+def test_a_group_in_published_training_and_validation_rows_is_refused() -> None:
+    rows = np.arange(3)
+    with pytest.raises(InputError, match="published split of own has group 7 on both sides; expected whole groups"):
+        Dataset(
+            "own",
+            np.zeros((3, 1)),
+            "regression",
+            targets=np.zeros((3, 1)),
+            groups=np.array([7, 7, 8]),
+            default_split=Split(rows[:1], rows[1:2], rows[2:]),
+        )
 
 
 def test_the_hash_of_a_run_is_of_what_the_files_hold(shd: Path, tmp_path: Path) -> None:
