@@ -48,7 +48,8 @@ class DataConfig:
     train_limit, test_limit : int, optional
         Use no more than so many rows for training and validation, and for test; all when absent.
     validation_fraction : float
-        Part of the rows that are not for test that is held back for choosing settings, in [0, 1).
+        Part of the rows that are not for test that is held back for choosing settings, in [0, 1); ignored where validation rows
+        are published with the data.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

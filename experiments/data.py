@@ -58,7 +58,7 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
         - for either, ``bands=40``: levels in so many bands of frequency in place of the waveform;
         - ``parity-3?rows=600&noise=0.1&reference=1``: rows, a multiple of 8; standard deviation of the noise; whether a
           constant 1 stands as a fourth input (0: it does not);
-        - ``shd:FOLDER?step=10e-3&channels=140&steps=100&aligned=1&binary=0&cut=1``, and so ``ssc:FOLDER``: see
+        - ``shd:FOLDER?step=10e-3&channels=140&steps=100&aligned=1&binary=0&cut=1``, and so ``ssc:FOLDER?merge=1``: see
           `inmaterio.experiments.event_files`;
         - ``coincidence?rows=1000&steps=100&channels=3&gap=12&jitter=0&noise=0``, ``yin-yang?rows=7000&steps=50&bias=1``: see
           `inmaterio.experiments.temporal_tasks`;
@@ -240,7 +240,7 @@ DATA: Mapping[str, Source] = MappingProxyType(
             "a folder with shd_train.h5 and shd_test.h5: spoken digits as spikes, validation by speaker", _load_shd
         ),
         FOLDERS["ssc"]: Source(
-            "a folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5: spoken commands as spikes, validation by speaker",
+            "a folder with ssc_train.h5, ssc_valid.h5 and ssc_test.h5: spoken commands as spikes, validation as published",
             _load_ssc,
         ),
     }
