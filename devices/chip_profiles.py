@@ -1,8 +1,10 @@
 """What published spiking chips take per event: each figure with what it covers, how it was found, and where it stands.
 
 A figure has a scope. *Per term*: it prices one kind of event, and a total is the sum over kinds. *All-in*: all the energy of a
-chip over its synaptic operations; everything else is in it already, and nothing may be added. *Beside*: power that runs whatever
-the chip does, or the energy of a reset; shown next to a total and never in it.
+chip over its synaptic operations; everything else is in it already, and nothing may be added. *Per
+operation, scope not stated*: one figure per synaptic operation whose source does not say what is in it. Nothing may be added,
+since it may be in it already, and no total of it is complete, since it may not. *Beside*: power that runs whatever the chip does,
+or the energy of a reset; shown next to a total and never in it.
 
 Published figures for one chip differ, by up to 300 times. All of them are kept; a chip's energy is then a range from the least to
 the largest, and both sources are named.
@@ -16,7 +18,13 @@ from pathlib import Path
 
 from inmaterio.devices.validation import InputError, check_name
 
-SCOPES = ("per term", "all-in", "beside")
+NOT_STATED = "per operation, scope not stated"
+"""Scope of one figure per synaptic operation that does not say what it includes."""
+
+SCOPES = ("per term", "all-in", NOT_STATED, "beside")
+
+PER_OPERATION = ("all-in", NOT_STATED)
+"""Scopes of figures that are divided by synaptic operations; nothing is added to them."""
 
 TERMS = (
     "synaptic_event",
@@ -33,11 +41,12 @@ TERMS = (
 BESIDE = ("static_power", "reset")
 """W of a chip that is on; J of putting a chip's state back between two samples."""
 
-ALL_IN = "synaptic_event"
-"""What an all-in figure is divided by: synaptic operations, graded ones included."""
+OPERATION = "synaptic_event"
+"""What figures of `PER_OPERATION` are divided by: synaptic operations, graded ones included."""
 
-GRADES = ("measured", "pre-silicon SPICE", "calibrated by others", "tabulated by others", "recalled")
-"""How a figure was found. *Tabulated by others*: read in the table of another paper or program, not in the chip's own paper."""
+GRADES = ("measured", "pre-silicon SPICE", "calibrated by others", "tabulated by others", "stated by its makers", "recalled")
+"""How a figure was found. *Tabulated by others*: read in the table of another paper or program, not in the chip's own paper.
+*Stated by its makers*: read in the chip's own paper; whether it was measured or simulated is not recorded."""
 
 MARKED = ("recalled",)
 """Grades that every table marks: the figure was written down from memory."""
@@ -85,7 +94,7 @@ class ChipProfile:
     Raises
     ------
     InputError
-        When figures of both scopes stand under one name, or an all-in figure prices anything but synaptic operations.
+        When figures of several scopes stand under one name, or one of `PER_OPERATION` prices anything but synaptic operations.
     """
 
     chip: str
@@ -95,15 +104,17 @@ class ChipProfile:
     def __post_init__(self) -> None:
         scopes = {figure.scope for figure in self.figures} - {"beside"}
         if len(scopes) != 1:
-            found = ", ".join(sorted(scopes)) or "beside alone"
-            raise InputError(f"{self.chip!r} has figures of scope {found}; expected one: per term, or all-in")
+            found = " and ".join(sorted(scopes)) or "beside alone"
+            raise InputError(f"{self.chip!r} has figures of scope {found}; expected one of {'; '.join(SCOPES[:-1])}")
         for figure in self.figures:
-            if figure.scope == "all-in" and figure.term != ALL_IN:
-                raise InputError(f"{self.chip!r} has an all-in figure for {figure.term}; expected one for {ALL_IN} alone")
+            if figure.scope in PER_OPERATION and figure.term != OPERATION:
+                raise InputError(
+                    f"{self.chip!r} has a figure of scope {figure.scope} for {figure.term}; expected one for {OPERATION} alone"
+                )
 
     @property
     def scope(self) -> str:
-        """``"per term"`` or ``"all-in"``."""
+        """One of `SCOPES`, but not ``"beside"``."""
         return next(figure.scope for figure in self.figures if figure.scope != "beside")
 
     def of(self, term: str) -> tuple[Figure, ...]:

@@ -2,7 +2,8 @@
 
 For a chip priced per term, E = sum over terms of amount x price; a term that has been counted and has no price makes the figure
 partial, and so does a price for something that is not counted. For a chip with an all-in figure, E = synaptic operations x that
-figure, and no term is added. Static power and resets stand beside: power is taken for one chip over the modelled time of an
+figure, and no term is added. The same for a figure per operation whose source does not say what is in it; that is always
+partial. Static power and resets stand beside: power is taken for one chip over the modelled time of an
 inference, which is real time at `seconds_per_step`; a chip that runs faster takes less.
 
 Counts are of the network as simulated: a chip may need several cores for a neuron or a synapse, and updates every neuron it
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inmaterio.devices.chip_profiles import ALL_IN, TERMS, ChipProfile, Figure
+from inmaterio.devices.chip_profiles import NOT_STATED, OPERATION, PER_OPERATION, TERMS, ChipProfile, Figure
 from inmaterio.devices.ledger import Ledger
 
 
@@ -60,7 +61,7 @@ class ChipEnergy:
     ----------
     profile : ChipProfile
     parts : tuple of TermEnergy
-        The only one of an all-in figure is all of it.
+        The only one of an all-in figure is all of it; of a figure whose scope is not stated, an unknown share.
     unpriced : tuple of str
         Events that were counted and have no price.
     uncounted : tuple of str
@@ -90,8 +91,13 @@ class ChipEnergy:
 
     @property
     def partial(self) -> bool:
-        """Whether something is missing from the figure."""
-        return bool(self.unpriced or self.uncounted)
+        """Whether something is missing from the figure, or may be."""
+        return bool(self.unpriced or self.uncounted or self.scope_not_stated)
+
+    @property
+    def scope_not_stated(self) -> bool:
+        """Whether its source does not say what the figure includes."""
+        return self.profile.scope == NOT_STATED
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -141,6 +147,7 @@ def to_record(counts: Counts, energies: Sequence[ChipEnergy]) -> dict[str, Any]:
                 "low": one.low,
                 "high": one.high,
                 "partial": one.partial,
+                "scope_not_stated": one.scope_not_stated,
                 "unpriced": list(one.unpriced),
                 "uncounted": list(one.uncounted),
                 "recalled": one.marked,
@@ -160,8 +167,8 @@ def _one(counts: Counts, profile: ChipProfile) -> ChipEnergy:
     parts: tuple[TermEnergy, ...]
     unpriced: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
-    if profile.scope == "all-in":
-        parts = (_term(ALL_IN, counts.operations, profile.of(ALL_IN)),)
+    if profile.scope in PER_OPERATION:
+        parts = (_term(OPERATION, counts.operations, profile.of(OPERATION)),)
     else:
         parts = tuple(_term(term, counts.terms[term], profile.of(term)) for term in profile.terms if term in counts.terms)
         unpriced = tuple(event for event in (*counts.terms, *counts.other) if event not in profile.terms)

@@ -23,6 +23,7 @@ SHORT_GRADES = {
     "pre-silicon SPICE": "SPICE",
     "calibrated by others": "calibrated",
     "tabulated by others": "tabulated",
+    "stated by its makers": "stated",
     "recalled": f"recalled {RECALLED}",
 }
 """Grades as a narrow column has them."""
@@ -44,7 +45,11 @@ def chip_tables(counts: Counts, energies: Sequence[ChipEnergy]) -> tuple[list[Ta
         chips.add_column(heading, justify="right", overflow="fold")
     chips.add_column("grade", overflow="fold")
     for one in energies:
-        total = figure_range(one.low, one.high) + ("\npartial" if one.partial else "")
+        total = (
+            figure_range(one.low, one.high)
+            + ("\npartial" if one.partial else "")
+            + ("\n(scope not\nstated)" if one.scope_not_stated else "")
+        )
         chips.add_row(chip_name(one), *chip_cells(one), total, "\n".join(SHORT_GRADES[grade] for grade in _grades(one)))
         for heading, value in (("static power", one.static), ("a reset", one.reset)):
             if value is not None:
@@ -61,6 +66,8 @@ def chip_cells(one: ChipEnergy) -> list[str]:
     """What stands in each of `TERM_COLUMNS`."""
     if one.profile.scope == "all-in":
         return ["all-in"] + ["" for _ in TERM_COLUMNS[1:]]
+    if one.scope_not_stated:
+        return ["scope not stated"] + ["" for _ in TERM_COLUMNS[1:]]
     return [_terms(one, names) for _, names in TERM_COLUMNS]
 
 
@@ -87,8 +94,10 @@ def table_notes(recalled: bool) -> list[str]:
     notes = [
         "All-in: everything a chip took, over its synaptic operations; nothing is added to it. Others: a sum of what is priced.",
         "Partial: something was counted that has no price, or has a price and was not counted: it is missing from the total.",
+        "Scope not stated: one figure per synaptic operation that does not say what is in it. Nothing is added; always partial.",
         "Beside: static power of one chip over the modelled time, a reset between samples; in no total. A range: figures differ.",
         "Grades: SPICE is simulated before the chip was made; calibrated and tabulated, by others than the chip's makers.",
+        "Stated: in the chip's own paper; whether it was measured or simulated is not recorded here.",
     ]
     return [*notes, f"{RECALLED} recalled: written down from memory, not checked against its source."] if recalled else notes
 
@@ -99,6 +108,7 @@ def _notes(energies: Sequence[ChipEnergy]) -> list[str]:
         parts = [_conflict(part) for part in one.parts if len({figure.source for figure in part.figures}) > 1]
         sources = "; ".join(dict.fromkeys(figure.source for figure in one.figures))
         words = [f"{chip_name(one)}: {sources}."]
+        words += ["Partial: scope not stated."] if one.scope_not_stated else []
         words += [f"No price: {', '.join(name.replace('_', ' ') for name in one.unpriced)}."] if one.unpriced else []
         words += [f"Not counted: {', '.join(one.uncounted)}."] if one.uncounted else []
         notes.append(" ".join(words + parts))

@@ -140,11 +140,12 @@ def _chips(entry: Entry, profiles: Sequence[ChipProfile]) -> dict[str, Any]:
         "run": run.shown,
         "counts": [(event.replace("_", " "), f"{amount:,.6g}") for event, amount in {**counts.terms, **counts.other}.items()],
         "seconds": engineering(counts.seconds, "s"),
-        "lines": [_chip(one) for one in chip_energies(counts, profiles)],
+        "lines": [chip_line(one) for one in chip_energies(counts, profiles)],
     }
 
 
-def _chip(one: ChipEnergy) -> dict[str, Any]:
+def chip_line(one: ChipEnergy) -> dict[str, Any]:
+    """One chip's line as the page's template takes it."""
     beside = [
         (words, engineering(value, "J", 2)) for words, value in (("static power", one.static), ("a reset", one.reset)) if value
     ]
@@ -153,7 +154,7 @@ def _chip(one: ChipEnergy) -> dict[str, Any]:
         "recalled": one.marked,
         "scope": one.profile.scope,
         "terms": chip_cells(one),
-        "total": figure_range(one.low, one.high),
+        "total": figure_range(one.low, one.high) + ("\nscope not stated" if one.scope_not_stated else ""),
         "partial": one.partial,
         "beside": beside,
         "unpriced": ", ".join(name.replace("_", " ") for name in one.unpriced),

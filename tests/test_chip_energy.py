@@ -9,13 +9,14 @@ import pytest
 from rich.console import Console
 from spiking_examples import programmed
 
-from inmaterio.devices.chip_profiles import COLUMNS, ChipProfile, Figure, load_chip_profiles
+from inmaterio.devices.chip_profiles import COLUMNS, NOT_STATED, ChipProfile, Figure, load_chip_profiles
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments import run_directory, summary
 from inmaterio.experiments.chip_energy import ChipEnergy, Counts, chip_energies, inference_counts, to_record
 from inmaterio.experiments.chip_tables import chip_tables
 from inmaterio.experiments.command_line import main
+from inmaterio.experiments.report_spiking import chip_line
 from inmaterio.simulators.spiking_description import SpikingDescription
 
 PROFILES = {one.chip: one for one in load_chip_profiles()}
@@ -63,7 +64,7 @@ def test_three_neurons_by_hand(samples: int) -> None:
 def test_an_all_in_figure_is_never_added_to() -> None:
     few, many = (Counts({"synaptic_event": 1e3, "graded_synaptic_event": 500.0, **more}, {}, 1.0) for more in ({}, {"hop": 1e9}))
     all_in = [name for name, one in PROFILES.items() if one.scope == "all-in"]
-    assert {"TrueNorth", "ODIN", "SENECA"} <= set(all_in)
+    assert set(all_in) == {"TrueNorth", "ODIN"}
     for name in all_in:
         (figure,) = PROFILES[name].figures
         for counts in (few, many):
@@ -77,11 +78,41 @@ def test_an_all_in_figure_is_never_added_to() -> None:
     assert energies(hour)["Loihi"].static == pytest.approx(0.104 * 3600)
 
 
+def test_a_figure_whose_scope_is_not_stated_is_always_partial_and_never_added_to() -> None:
+    unstated = {name: one for name, one in PROFILES.items() if one.scope == NOT_STATED}
+    assert set(unstated) == {"ReckOn", "SENECA", "Darwin3", "uBrain", "Tianjic", "NeuronFlow"}
+    more = {"hop": 1e9, "spike": 1e9, "neuron_update_active": 1e9, "neuron_update_idle": 1e9, "membrane_read": 1e9}
+    bare = {"synaptic_event": 1e3}
+    for name, profile in unstated.items():
+        (figure,) = profile.figures
+        for terms, operations in ((bare, 1000.0), ({**bare, **more}, 1000.0), ({**bare, "graded_synaptic_event": 500.0}, 1500.0)):
+            counts = Counts(terms, {"adc_conversion_8b": 1e9} if len(terms) > 2 else {}, 3600.0)
+            found = energies(counts)[name]
+            assert found.partial and found.scope_not_stated
+            assert found.low == found.high == operations * figure.value
+            assert [part.term for part in found.parts] == ["synaptic_event"]
+            line = chip_line(found)
+            assert line["partial"] and "scope not stated" in line["total"] and line["scope"] == NOT_STATED
+            (record,) = to_record(counts, [found])["chips"]
+            assert record["partial"] is record["scope_not_stated"] is True and record["scope"] == NOT_STATED
+    # the same figure with its scope stated is complete
+    stated = ChipProfile("X", "", (Figure("all-in", "synaptic_event", 1e-12, "J", "measured", "someone"),))
+    (whole,) = chip_energies(Counts(bare, {}, 0.0), [stated])
+    assert not whole.partial and not whole.scope_not_stated
+    assert {figure.grade for figure in PROFILES["SENECA"].figures} == {"stated by its makers"}
+
+
 @pytest.mark.parametrize(
     ("figures", "words"),
     [
-        ([("all-in", "hop")], "'X' has an all-in figure for hop; expected one for synaptic_event alone"),
-        ([("all-in", "synaptic_event"), ("per term", "hop")], "'X' has figures of scope all-in, per term; expected one"),
+        ([("all-in", "hop")], "'X' has a figure of scope all-in for hop; expected one for synaptic_event alone"),
+        ([("all-in", "synaptic_event"), ("per term", "hop")], "'X' has figures of scope all-in and per term; expected one"),
+        ([(NOT_STATED, "spike")], f"'X' has a figure of scope {NOT_STATED} for spike; expected one for synaptic_event alone"),
+        (
+            [(NOT_STATED, "synaptic_event"), ("per term", "hop")],
+            f"'X' has figures of scope {NOT_STATED} and per term; expected one",
+        ),
+        ([("all-in", "synaptic_event"), (NOT_STATED, "synaptic_event")], f"scope all-in and {NOT_STATED}; expected one"),
         ([("beside", "reset")], "'X' has figures of scope beside alone"),
     ],
 )
@@ -141,8 +172,12 @@ def test_tables_mark_what_was_recalled_and_what_is_missing() -> None:
     assert "† recalled: written down from memory" in text
     lines = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "all-in" in lines["TrueNorth"] and "no price" in lines["ODIN incremental"]
-    # every chip priced per term lacks a price for reading membranes
-    assert text.count("partial") == sum(one.scope == "per term" for one in PROFILES.values())
+    # every chip priced per term lacks a price for reading membranes; only all-in figures are complete
+    marks = [line for line in text.splitlines() if "partial" in line and not line.startswith("Scope") and ":" not in line]
+    assert len(marks) == sum(one.scope != "all-in" for one in PROFILES.values())
+    unstated = [name for name, one in PROFILES.items() if one.scope == NOT_STATED]
+    assert text.count("(scope not") == text.count("Partial: scope not stated.") == len(unstated)
+    assert all("scope not stated" in lines[name + " †" * (name in recalled)] for name in unstated)
     assert "No price: membrane read." in text and "Not counted: message." in text
     beside = [line.split() for line in text.splitlines() if "beside:" in line]
     assert [line[-2:] for line in beside] == [["(830", "µJ)"], ["(5.9", "µJ)"]]
