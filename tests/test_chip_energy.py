@@ -61,6 +61,18 @@ def test_three_neurons_by_hand(samples: int) -> None:
     assert sana.uncounted == ("message",)
 
 
+def test_events_of_the_host_are_not_the_chip_s() -> None:
+    ledger = three_neurons()
+    alone = inference_counts(ledger)
+    with ledger.phase("infer"):
+        ledger.count("host", "digital twin", "synaptic_event", 1000.0)
+        ledger.count("host", "digital twin", "mac_fp32", 500.0)
+    counts = inference_counts(ledger)
+    assert alone is not None and counts is not None
+    assert counts.terms["synaptic_event"] == 3 and counts.operations == 3
+    assert dict(counts.terms) == dict(alone.terms) and dict(counts.other) == {}
+
+
 def test_an_all_in_figure_is_never_added_to() -> None:
     few, many = (Counts({"synaptic_event": 1e3, "graded_synaptic_event": 500.0, **more}, {}, 1.0) for more in ({}, {"hop": 1e9}))
     all_in = [name for name, one in PROFILES.items() if one.scope == "all-in"]

@@ -193,6 +193,25 @@ def test_the_ideal_chip_predicts_what_its_twin_does() -> None:
     np.testing.assert_allclose(chip.twin()(torch.from_numpy(data.inputs).float()).detach().numpy(), scores, rtol=1e-5)
 
 
+def test_both_passes_of_the_twin_are_counted() -> None:
+    """Without delays a synapse is a product in every step: 3 channels, 4 hidden neurons, 2 outputs, 14 steps, 12 samples."""
+    chip = spiking_network.build((8 * 3, 4, 2), chip=Key(0), steps=8, tail_steps=6, delays="none")
+    ledger = Ledger()
+    chip.attach(ledger, "substrate")
+    rule = dcls.build(substrate=chip, delays="none", total_updates=4)
+    with ledger.phase("train"):
+        rule.update(rule.init(Key(0)), batch(), Key(0))
+    neurons, first, second = 4 + 2, 4 * 3, 2 * 4
+    values = first + second + neurons  # weights and biases
+    assert ledger.events == {
+        ("train/twin", "host", "digital twin", "mac_fp32"): 12 * 14 * (first + second + neurons),
+        ("train/twin", "host", "digital twin", "byte_sram"): 4 * values,
+        # the gradient of every weight, and behind the inputs that of the spikes; each value is read, its gradient stored
+        ("train/backward", "host", "digital twin", "mac_fp32"): 12 * 14 * (first + 2 * second + neurons),
+        ("train/backward", "host", "digital twin", "byte_sram"): 4 * 2 * values,
+    }
+
+
 CONFIG = RunConfig(
     data=DataConfig(train_limit=120, test_limit=40),
     substrate=SubstrateConfig("spiking-ideal", (12,), {"steps": 8, "max_delay": 6, "tail_steps": 6}),

@@ -305,6 +305,44 @@ def test_three_neurons_counted_and_priced_by_hand() -> None:
     assert counted.sent.tolist() == [[6, 2]] and counted.delivered.tolist() == [[5, 2]]
 
 
+def test_recurrent_synapses_and_membranes_of_every_neuron_are_charged() -> None:
+    """All that a run with every membrane read charges: spikes times the synapses that are not zero, updates of the naive twin."""
+    about = SpikingDescription((15 * 4, 6, 5, 3), steps=15, tail_steps=3, max_delay=4, recurrent=True, leak=0.8, hops_per_spike=2)
+    rng = np.random.default_rng(4)
+    values = dyadic_values(about, rng, 0.3)
+    inputs = (rng.random((2, 15 * 4)) < 0.3).astype(float)
+    network, ledger = write(make(about), values), Ledger()
+    network.attach(ledger, "chip")
+    run(network, inputs)
+    infinite = np.full(3, np.inf)
+    leaks, thresholds = [np.full(n, 0.8) for n in (6, 5)], [np.full(n, about.threshold) for n in (6, 5)]
+    twins = [
+        naive_spiking.present(about, values, one, sample, KEY, [*leaks, np.full(3, about.output_leak)], [*thresholds, infinite])
+        for sample, one in enumerate(inputs)
+    ]
+    # spikes of each sender: no link loses or delays any here
+    sent = [inputs.reshape(-1, 4).sum(axis=0), *(sum(one.spikes[k].sum(axis=0, dtype=int) for one in twins) for k in (0, 1))]
+    fan_out = {name: np.count_nonzero(value, axis=0) for name, value in values.items() if "weight" in name}
+    active = [sum(one.active[k] for one in twins) for k in range(3)]
+    updates = 2 * (15 + 3)
+    counts = {
+        ("weight_1", "synaptic_event"): sent[0] @ fan_out["weight_1"],
+        ("weight_2", "synaptic_event"): sent[1] @ fan_out["weight_2"],
+        ("weight_3", "synaptic_event"): sent[2] @ fan_out["weight_3"],
+        ("recurrent_weight_1", "synaptic_event"): sent[1] @ fan_out["recurrent_weight_1"],
+        ("recurrent_weight_2", "synaptic_event"): sent[2] @ fan_out["recurrent_weight_2"],
+        ("neurons 1", "spike"): sent[1].sum(),
+        ("neurons 2", "spike"): sent[2].sum(),
+        ("membranes", "membrane_read"): updates * (6 + 5 + 3),
+    }
+    for k, width in enumerate((6, 5, 3)):
+        counts[f"neurons {k + 1}", "neuron_update_active"] = active[k]
+        counts[f"neurons {k + 1}", "neuron_update_idle"] = updates * width - active[k]
+        counts[f"link {k + 1}", "hop"] = 2 * sent[k].sum()
+    assert all(amount > 10 for amount in counts.values()), counts
+    assert ledger.events == {("evaluate", "chip", *name): amount for name, amount in counts.items()}
+
+
 def test_graded_inputs_are_counted_apart() -> None:
     network, inputs = three_neurons()
     inputs[0, 0] = 2.5
