@@ -80,6 +80,11 @@ class SpikeLink:
         return math.ceil(self.jitter * LARGEST_NORMAL)
 
     @property
+    def errs(self) -> bool:
+        """Whether spikes may come over it otherwise than they were made."""
+        return self.draws or self.capacity is not None
+
+    @property
     def draws(self) -> bool:
         """Whether anything on the way is up to chance."""
         return self.drop > 0.0 or self.jitter > 0.0

@@ -68,11 +68,11 @@ def update(substrate: Any, loss: str, state: State, batch: Batch, key: Key) -> U
     inputs = check_batch(batch.inputs, batch.samples, substrate.ports["input"])
     targets = check_array("target", batch.targets, shape=(len(inputs), output.size), unit=output.unit)
     twin = substrate.twin()
+    mean_loss, outputs, gradients = twin_gradient(twin, substrate.parameters, inputs, targets, loss, output)
     with substrate.ledger.phase("twin"):
         _count(substrate, twin, len(inputs), backward=False)
     with substrate.ledger.phase("backward"):
         _count(substrate, twin, len(inputs), backward=True)
-    mean_loss, outputs, gradients = twin_gradient(twin, substrate.parameters, inputs, targets, loss, output)
     return Update(state, gradients, Diagnostics(mean_loss, outputs))
 
 
@@ -84,8 +84,8 @@ def predict(substrate: Any, state: State, inputs: Array, samples: Samples, key: 
 def _count(substrate: Any, twin: Any, batch: int, *, backward: bool) -> None:
     if isinstance(substrate, DigitalSubstrate):
         if backward:
-            substrate.count_backward(batch)
+            substrate.count_backward(batch, twin=twin)
         else:
-            substrate.count_forward(batch)
+            substrate.count_forward(batch, twin=twin)
     else:
         count_twin_pass(substrate.ledger, "host", twin, batch, backward=backward)

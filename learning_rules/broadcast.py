@@ -77,19 +77,22 @@ def learning_signals(measured: Measured, couplings: Couplings, arrived: Array) -
     found: list[Array] = []
     between: Array | None = None
     for k in range(measured.layers - 1, 0, -1):
-        readout = forward[k]
+        readout, lags = forward[k], 0
         if couplings:
             signal = arrived[:, :steps] @ couplings[k - 1].T.astype(kind)
         elif between is None:
-            between = measured.weights(readout)
-            signal = spread_back(arrived, between, measured.delays(readout), steps)
+            between, delays = measured.weights(readout), measured.delays(readout)
+            signal = spread_back(arrived, between, delays, steps)
+            lags = 0 if delays is None else delays.size
         else:
             weights = measured.weights(readout)
-            measured.work.macs += between.shape[0] * weights.size
-            between = between @ weights
+            product = between @ weights
+            measured.work.add(macs=between.shape[0] * weights.size, words=between.size + weights.size + product.size)
+            between = product
             signal = arrived[:, :steps] @ between
-        measured.work.macs += signal.size * arrived.shape[2]
-        measured.work.words += signal.size * (arrived.shape[2] + 1)
+        # errors and couplings are read, and delays where they count; signals are stored
+        size = signal.shape[0] * steps * arrived.shape[2] + signal.shape[2] * arrived.shape[2] + signal.size
+        measured.work.add(macs=signal.size * arrived.shape[2], words=size + lags)
         found.insert(0, np.asarray(signal))
     return found
 

@@ -185,12 +185,12 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
         _spread(twin, settings.sigma(state.updates))
     elif settings.delays == "learned" and not before:
         before = {name.replace(".", "/"): to_array(tensor) for name, tensor in twin.named_parameters()}
+    trained = {name: about for name, about in substrate.parameters.items() if learning or name not in names}
+    mean_loss, outputs, gradients = twin_gradient(twin, trained, inputs, targets, settings.loss, output)
     with substrate.ledger.phase("twin"):
         count_twin_pass(substrate.ledger, "host", twin, len(inputs), backward=False)
     with substrate.ledger.phase("backward"):
         count_twin_pass(substrate.ledger, "host", twin, len(inputs), backward=True)
-    trained = {name: about for name, about in substrate.parameters.items() if learning or name not in names}
-    mean_loss, outputs, gradients = twin_gradient(twin, trained, inputs, targets, settings.loss, output)
     return Update(State(state.updates + 1, before), gradients, Diagnostics(mean_loss, outputs))
 
 
@@ -217,8 +217,9 @@ def predict_before(
             dtype = tensor.dtype
         if not rounded:
             _spread(twin, settings.sigma(min(state.updates, settings.first_fine)))
-        count_twin_pass(substrate.ledger, "host", twin, len(checked), backward=False)
-        return to_array(twin(to_tensor(checked, dtype)))
+        outputs = to_array(twin(to_tensor(checked, dtype)))
+    count_twin_pass(substrate.ledger, "host", twin, len(checked), backward=False)
+    return outputs
 
 
 def _spread(twin: Any, sigma: float) -> None:

@@ -15,7 +15,9 @@ layer learn alike; what a spike does through them later is not followed, nor thr
 feedback this is the gradient of backpropagation through time without these two paths.
 
 A chip keeps a trace, a filtered eligibility and a sum per synapse, whatever the number of steps. Delays stay as they are.
-Here the same sum is made in another order, from the record: see `eligibility`.
+Here the same sum is made in another order, from the record: see `eligibility`. With ``engine="chip"`` the work counted is that of
+a learning engine on the chip, its traces are words where the chip's are, and settings that it could not run are refused:
+`learning_engine`.
 
 Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein and Maass, Nature Communications 11, 3625 (2020).
 """
@@ -38,16 +40,16 @@ from inmaterio.learning_rules.broadcast import (
     next_couplings,
 )
 from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Update
-from inmaterio.learning_rules.eligibility import SURROGATES, accumulate
+from inmaterio.learning_rules.eligibility import SURROGATES, Events, accumulate, padded
+from inmaterio.learning_rules.learning_engine import check_engine, count_learning, find_traced, online_work
 from inmaterio.learning_rules.spiking_measurement import (
     Measured,
-    Work,
+    bias_gradients,
     check_spiking,
     driven,
+    find_sent,
     measure,
     membrane_factors,
-    projections,
-    sender_events,
     slopes,
     weight_gradients,
 )
@@ -97,7 +99,7 @@ class Settings:
     trace : str
         One of `TRACES`.
     engine : str
-        One of `spiking_measurement.ENGINES`: whose work is counted.
+        One of `learning_engine.ENGINES`: whose work is counted.
     """
 
     loss: str
@@ -110,9 +112,23 @@ class Settings:
 
 
 class Signals(NamedTuple):
-    """What meets the traces: of layers 1, 2, ..., L (batch, steps + pad, width); loss and scores in the order of the batch."""
+    """What the neurons have to say; loss and scores in the order of the batch.
 
-    layers: list[Array]
+    Attributes
+    ----------
+    sent : mapping of str to Events
+        What meets the signals at each projection: spikes, or traces of a chip that has words for them.
+    met : list of ndarray, each (batch, steps + pad, width)
+        Of layers 1, 2, ..., L: what it meets, a_j[t] = L_j[t] psi_j[t] + l_j[t] a_j[t + 1] for spikes, L psi for traces.
+    accumulated : list of ndarray
+        a of every layer.
+    loss : float
+    scores : ndarray
+    """
+
+    sent: Mapping[str, Events]
+    met: list[Array]
+    accumulated: list[Array]
     loss: float
     scores: Array
 
@@ -154,13 +170,14 @@ def check_settings(substrate: Any, rule: str, settings: Settings) -> Settings:
     InputError
         As `build`.
     """
-    check_spiking(substrate, REQUIRES["substrate"], rule, loss=settings.loss, errors=settings.errors, engine=settings.engine)
-    check_name("feedback", settings.broadcast.feedback, FEEDBACKS)
+    check_spiking(substrate, REQUIRES["substrate"], rule, loss=settings.loss, errors=settings.errors)
+    feedback = check_name("feedback", settings.broadcast.feedback, FEEDBACKS)
     check_range("feedback_rate", settings.broadcast.rate, low=0.0, high_open=True)
     check_range("feedback_decay", settings.broadcast.decay, low=0.0, high=1.0)
     check_name("surrogate", settings.surrogate, SURROGATES)
     check_range("gamma", settings.gamma, low=0.0, low_open=True, high_open=True)
     check_name("trace", settings.trace, TRACES)
+    check_engine(substrate, settings.engine, errors=settings.errors, feedback=feedback, trace=settings.trace)
     return settings
 
 
@@ -177,47 +194,35 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     InputError
         When the batch does not fit the ports.
     """
-    measured = measure(substrate, batch, key)
-    signals = trace_signals(measured, settings, state.couplings)
-    estimates = weight_gradients(measured, sender_events(measured), signals.layers)
+    on_chip = settings.engine == "chip"
+    measured = measure(substrate, batch, key, on_chip=on_chip)
+    signals = trace_signals(measured, settings, state.couplings, key)
+    estimates = weight_gradients(measured, signals.sent, signals.met) | bias_gradients(measured, signals.accumulated)
+    feedback = settings.broadcast.feedback
     with substrate.ledger.phase("backward"):
-        (measured.work if settings.engine == "host" else online_work(measured, settings)).count(substrate.ledger, settings.engine)
+        work = online_work(measured, trace=settings.trace, feedback=feedback) if on_chip else measured.work
+        count_learning(substrate.ledger, settings.engine, work)
     couplings = next_couplings(settings.broadcast, state.couplings, estimates, measured.layers)
     return Update(State(couplings), estimates, Diagnostics(signals.loss, signals.scores))
 
 
-def trace_signals(measured: Measured, settings: Settings, couplings: Couplings) -> Signals:
-    """a_j[t] = L_j[t] psi_j[t] + l_j[t] a_j[t + 1], L filtered by kappa, of every layer."""
+def trace_signals(measured: Measured, settings: Settings, couplings: Couplings, key: Key, *, reach: int = 0) -> Signals:
+    """What the spikes or traces of every projection meet at the neurons, L filtered by kappa; traces `reach` steps longer."""
     loss, gradient = score_errors(settings.loss, measured.scores, measured.targets)
     membranes, last = measured.membranes[-1], measured.layers
     found = output_errors(measured.description.readout, settings.errors, settings.loss, membranes, gradient, measured.targets)
-    measured.work.operations += 3 * found.size
-    arrived = _accumulated(measured, settings, last, found)
-    signals = [
-        _accumulated(measured, settings, k, signal) for k, signal in enumerate(learning_signals(measured, couplings, arrived), 1)
+    # membranes are read, errors stored
+    measured.work.add(operations=3 * found.size, words=2 * found.size)
+    arrived = _accumulated(measured, settings, last, _sloped(measured, settings, last, found))
+    direct = [
+        _sloped(measured, settings, k, signal) for k, signal in enumerate(learning_signals(measured, couplings, arrived), 1)
     ]
-    return Signals([*signals, arrived], loss, measured.unsorted(measured.scores))
-
-
-def online_work(measured: Measured, settings: Settings, *, delays: bool = False) -> Work:
-    """What a learning engine beside the synapses takes for a batch while the network runs.
-
-    Per sample and step: an error per output (3 operations), a learning signal per neuron (a product per output), a
-    pseudo-derivative per neuron (3 operations); per synapse the eligibility, its low-pass and its product with the learning
-    signal (a multiply-accumulate each), and its trace, where one per sender does not do. With `delays` a second set of these.
-    A word is read and stored for each that is kept: trace, filtered eligibility and sum.
-    """
-    description, samples = measured.description, len(measured.scores) * measured.steps
-    outputs, neurons = measured.scores.shape[1], sum(one.shape[2] for one in measured.membranes)
-    synapses = sum(measured.held[one.weight].size for one in projections(description))
-    own = description.delays == "synaptic" or (description.reset == "hard" and settings.trace == "membrane")
-    traces = synapses if own else sum(one.shape[2] for one in measured.senders)
-    sets = 2 if delays else 1
-    return Work(
-        macs=samples * (sets * (3 * synapses + traces) + outputs * (neurons - outputs)),
-        operations=samples * 3 * (neurons + outputs),
-        words=samples * sets * 2 * (2 * synapses + traces),
-    )
+    accumulated = [*(_accumulated(measured, settings, k, signal) for k, signal in enumerate(direct, 1)), arrived]
+    scores = measured.unsorted(measured.scores)
+    if settings.engine == "chip" and measured.description.trace_bits is not None:
+        met = [padded(one, measured.pad + reach) for one in (*direct, found)]
+        return Signals(find_traced(measured, key, reach=reach), met, accumulated, loss, scores)
+    return Signals(find_sent(measured), accumulated, accumulated, loss, scores)
 
 
 def predict(substrate: Any, state: State, inputs: Array, samples: Samples, key: Key) -> Array:
@@ -225,11 +230,16 @@ def predict(substrate: Any, state: State, inputs: Array, samples: Samples, key: 
     return substrate.forward(inputs, samples=samples, key=key)  # type: ignore[no-any-return]
 
 
+def _sloped(measured: Measured, settings: Settings, layer: int, signal: Array) -> Array:
+    """Times psi, where the neurons spike."""
+    if not measured.spiking(layer):
+        return signal
+    measured.work.add(macs=signal.size)
+    return signal * slopes(measured, layer, settings.surrogate, settings.gamma)
+
+
 def _accumulated(measured: Measured, settings: Settings, layer: int, signal: Array) -> Array:
-    if measured.spiking(layer):
-        signal = signal * slopes(measured, layer, settings.surrogate, settings.gamma)
-        measured.work.macs += signal.size
+    """a[t] = signal[t] + l[t] a[t + 1]: read and stored in the same stage as the slope is taken."""
     factors = membrane_factors(measured, layer, emptied=settings.trace == "membrane")
-    measured.work.macs += signal.size
-    measured.work.words += 3 * signal.size
+    measured.work.add(macs=signal.size, words=2 * signal.size)
     return driven(measured, layer, accumulate(np.ascontiguousarray(signal), factors, measured.pad))

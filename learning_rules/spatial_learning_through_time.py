@@ -26,13 +26,15 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_name, check_range
 from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Stateless, Update
 from inmaterio.learning_rules.eligibility import SURROGATES, padded, spread_back
+from inmaterio.learning_rules.learning_engine import count_learning
 from inmaterio.learning_rules.spiking_measurement import (
     Measured,
+    bias_gradients,
     check_spiking,
     driven,
+    find_sent,
     measure,
     projections,
-    sender_events,
     slopes,
     weight_gradients,
 )
@@ -123,12 +125,14 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     found = output_errors(
         measured.description.readout, settings.errors, settings.loss, measured.membranes[-1], gradient, measured.targets
     )
-    measured.work.operations += 3 * found.size
+    # membranes are read, errors stored
+    measured.work.add(operations=3 * found.size, words=2 * found.size)
     if settings.random_steps:
         found = _sampled(found, settings.random_steps, key)
-    estimates = weight_gradients(measured, sender_events(measured), layer_errors(measured, found, settings))
+    signals = layer_errors(measured, found, settings)
+    estimates = weight_gradients(measured, find_sent(measured), signals) | bias_gradients(measured, signals)
     with substrate.ledger.phase("backward"):
-        measured.work.count(substrate.ledger, "host")
+        count_learning(substrate.ledger, "host", measured.work)
     return Update(state, estimates, Diagnostics(loss, measured.unsorted(measured.scores)))
 
 
@@ -136,14 +140,17 @@ def layer_errors(measured: Measured, errors: Array, settings: Settings) -> list[
     """delta of layers 1, 2, ..., L, each (batch, steps + pad, width), from the outputs' errors (batch, steps, outputs)."""
     if measured.description.spiking_outputs:
         errors = errors * slopes(measured, measured.layers, settings.surrogate, settings.gamma)
+        measured.work.add(macs=errors.size, words=2 * errors.size)
     deltas = [driven(measured, measured.layers, errors)]
     forward = projections(measured.description)
     for k in range(measured.layers - 1, 0, -1):
         projection = forward[k]
-        back = spread_back(deltas[0], measured.weights(projection), measured.delays(projection), measured.steps)
+        delays, weights = measured.delays(projection), measured.weights(projection)
+        back = spread_back(deltas[0], weights, delays, measured.steps)
+        # errors are read with weights and delays, what comes of them is stored; slopes read membranes
         products = int(np.count_nonzero(deltas[0])) * back.shape[2]
-        measured.work.macs += products + back.size
-        measured.work.words += (3 if not projection.delay else 4) * products
+        words = deltas[0].size + weights.size + (0 if delays is None else delays.size) + back.size
+        measured.work.add(macs=products + back.size, words=words)
         deltas.insert(0, back * slopes(measured, k, settings.surrogate, settings.gamma))
     return [padded(one, measured.pad) for one in deltas]
 

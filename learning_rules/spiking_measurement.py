@@ -1,17 +1,15 @@
-"""What rules for spiking networks have in common: one recorded run, what the synapses hold, gradients from the neurons' signals.
+"""What rules for spiking networks have in common: a recorded run, what synapses hold, gradients from the neurons' signals.
 
-A rule sees the spikes that were sent, the membranes that were read, what the data sheet says of the neurons, and the weights and
-delays as they are read back: a synapse's own for the local rules, those of a whole layer where errors run back through them.
-
-Resets and refractory steps are told from the spikes: what a link loses or delays is seen lost or late here too. Thresholds and
+A rule sees the spikes that came over the links, those that neurons made, the membranes that were read, what the data sheet says
+of the neurons, and the weights and delays as they are read back: a synapse's own for the local rules, those of a whole layer
+where errors run back through them. What resets a neuron, and what reaches its own layer, is what it made itself. Thresholds and
 leaks are those of the data sheet, mismatch or not.
 
 Rows of a batch are taken in the order of their indices in the data set, so that the order of a batch changes no bit.
 
-Work is counted for one of two engines. ``host``: the arithmetic that is made here, in 32 bits, on recorded membranes. ``chip``:
-what a learning engine beside the synapses takes to do the same while the network runs, in integers, with traces of one byte, as
-on Loihi (Davies et al., IEEE Micro 38, 82 (2018)): each rule says how much. That membranes are read out for the host is counted
-by the substrate all the same.
+Work is counted for one of two engines. ``host``: the arithmetic that is made here, in 32 bits, on recorded membranes, by the
+convention of `inmaterio.simulators.host_work`, which is that of the chip's twin too: their joules can be compared. ``chip``: what
+a learning engine beside the synapses takes to do the same while the network runs: `learning_engine`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,42 +19,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_array, check_name
 from inmaterio.learning_rules.contract import Batch
-from inmaterio.learning_rules.eligibility import Events, find_events, gather, gaussian_slope, pseudo_derivative
+from inmaterio.learning_rules.eligibility import (
+    Events,
+    find_events,
+    gather,
+    gaussian_slope,
+    pseudo_derivative,
+    slope_reach,
+)
 from inmaterio.learning_rules.perturbations import check_loss
 from inmaterio.learning_rules.temporal_errors import ERRORS
 from inmaterio.simulators.capabilities import Array, Requirement
+from inmaterio.simulators.host_work import SURROGATE_OPERATIONS, Work
 from inmaterio.simulators.spiking_description import SpikingDescription
 
 Floats = NDArray[np.float64]
 Delays = NDArray[np.int64]
-
-ENGINES = ("host", "chip")
-
-COUNTED: Mapping[str, tuple[str, str, str, str, int]] = {
-    "host": ("host", "host learning", "mac_fp32", "alu_fp32", 4),
-    "chip": ("substrate", "learning engine", "mac_int8", "alu_int32", 1),
-}
-"""Of each engine: role, component, events of products and of sums, bytes of a word."""
-
-
-@dataclass(slots=True)
-class Work:
-    """What a learning engine does: multiply-accumulates, other operations, words of memory read or stored."""
-
-    macs: int = 0
-    operations: int = 0
-    words: int = 0
-
-    def count(self, ledger: Ledger, engine: str) -> None:
-        """Count it in the phase that is open."""
-        role, component, mac, operation, size = COUNTED[engine]
-        for event, amount in ((mac, self.macs), (operation, self.operations), ("byte_sram", size * self.words)):
-            if amount:
-                ledger.count(role, component, event, amount)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +61,12 @@ class Measured:
     order : ndarray of int64, shape (batch,)
         Rows of the batch as they stand here.
     targets : ndarray, shape (batch, outputs)
+    samples : ndarray of int64, shape (batch,)
+        Index of each row in the data set.
     senders : tuple of ndarray, each (batch, steps, width)
-        Spikes of every layer that sends any: the input first.
+        Spikes of every layer that sends any, as they came to the next one: the input first.
+    made : tuple of ndarray, each (batch, steps, width)
+        Spikes of every layer after the input that spikes, as its neurons made them.
     membranes : tuple of ndarray, each (batch, total steps, width)
         Of every layer after the input.
     scores : ndarray, shape (batch, outputs)
@@ -93,8 +78,10 @@ class Measured:
 
     description: SpikingDescription
     order: NDArray[np.int64]
+    samples: NDArray[np.int64]
     targets: Array
     senders: tuple[Array, ...]
+    made: tuple[Array, ...]
     membranes: tuple[Array, ...]
     scores: Array
     held: Mapping[str, Array]
@@ -137,29 +124,22 @@ class Measured:
         return out
 
 
-def check_spiking(substrate: Any, needed: Requirement, rule: str, *, loss: str, errors: str, engine: str = "host") -> None:
+def check_spiking(substrate: Any, needed: Requirement, rule: str, *, loss: str, errors: str) -> None:
     """See that a rule can be built on a substrate.
 
     Raises
     ------
     InputError
         When the substrate lacks a capability, the loss does not suit the outputs, or a name is unknown. When errors of each step
-        are asked of outputs that spike, or the chip's engine is to learn from errors that weigh every step anew after the end.
+        are asked of outputs that spike.
     """
     missing = needed.missing(substrate)
     if missing:
         raise InputError(f"{rule} cannot train this substrate: it {missing}")
     check_loss(loss, substrate.ports["output"])
     check_name("errors", errors, ERRORS)
-    check_name("engine", engine, ENGINES)
-    readout = substrate.nominal().readout
-    if errors == "steps" and readout == "spike-count":
+    if errors == "steps" and substrate.nominal().spiking_outputs:
         raise InputError("errors is 'steps' for readout 'spike-count', whose outputs have no error in a step; expected 'scores'")
-    if engine == "chip" and errors == "scores" and readout == "softmax-sum":
-        raise InputError(
-            "engine is 'chip' with errors 'scores' of readout 'softmax-sum', which weigh every step once the sample has ended: "
-            "no synapse can keep that; expected errors 'steps', readout 'mean-membrane' or engine 'host'"
-        )
 
 
 def projections(description: SpikingDescription) -> tuple[Projection, ...]:
@@ -173,8 +153,10 @@ def projections(description: SpikingDescription) -> tuple[Projection, ...]:
     )
 
 
-def measure(substrate: Any, batch: Batch, key: Key) -> Measured:
-    """Run a batch in phase ``free``, every membrane read in every step; read the synapses back in phase ``backward``.
+def measure(substrate: Any, batch: Batch, key: Key, *, on_chip: bool = False) -> Measured:
+    """Run a batch in phase ``free``, every membrane taken in every step; read the synapses back in phase ``backward``.
+
+    With `on_chip` a learning engine beside the synapses takes them, and no read is charged.
 
     Raises
     ------
@@ -184,25 +166,26 @@ def measure(substrate: Any, batch: Batch, key: Key) -> Measured:
     output = substrate.ports["output"]
     targets = check_array("target", batch.targets, shape=(len(batch), output.size), unit=output.unit)
     order = np.argsort(batch.samples, kind="stable")
-    inputs, description = np.asarray(batch.inputs)[order], substrate.nominal()
+    inputs, samples, description = np.asarray(batch.inputs)[order], batch.samples[order], substrate.nominal()
     with substrate.ledger.phase("free"):
-        run = substrate.run(inputs, samples=batch.samples[order], key=key.at("free"), membranes=True)
+        run = substrate.run(inputs, samples=samples, key=key.at("free"), membranes=True, on_chip=on_chip)
     with substrate.ledger.phase("backward"):
-        held = substrate.read_back(key=key.at("synapses"))
+        held = (substrate.synapses if on_chip else substrate.read_back)(key=key.at("synapses"))
     shown = inputs.reshape(len(batch), description.steps, description.channels)
-    senders = (shown, *run.spikes[: len(run.membranes) - 1])
-    measured = Measured(description, order, np.asarray(targets)[order], senders, run.membranes, run.scores, held)
-    # every value recorded is stored once and read once
-    measured.work.words += 2 * sum(one.size for one in run.membranes)
+    senders, targets = (shown, *run.spikes[: len(run.membranes) - 1]), np.asarray(targets)[order]
+    measured = Measured(
+        description, order, np.asarray(samples, np.int64), targets, senders, run.made, run.membranes, run.scores, held
+    )
+    # what is recorded is stored: a word for each membrane, and for each spike
+    measured.work.add(words=sum(one.size for one in run.membranes) + sum(int(np.count_nonzero(one)) for one in run.made))
     return measured
 
 
 def slopes(measured: Measured, layer: int, surrogate: str, gamma: float) -> Array:
-    """Pseudo-derivative of the spikes of a layer, zero while a neuron is refractory."""
+    """Pseudo-derivative of the spikes of a layer, zero while a neuron is refractory; membranes are read for it."""
     membranes = measured.membranes[layer - 1]
     found = pseudo_derivative(surrogate, membranes, measured.description.threshold, gamma)
-    measured.work.operations += 3 * membranes.size
-    measured.work.words += membranes.size
+    measured.work.add(operations=SURROGATE_OPERATIONS * membranes.size, words=membranes.size)
     return np.where(_refractory(measured, layer), found.dtype.type(0), found) if measured.description.refractory_steps else found
 
 
@@ -220,7 +203,8 @@ def membrane_factors(measured: Measured, layer: int, *, emptied: bool) -> Array:
     if description.refractory_steps:
         factors[:, :-1][_refractory(measured, layer)[:, 1:]] = 1.0
     if emptied and description.reset == "hard":
-        factors[_fired(measured, layer)] = 0.0
+        factors[measured.made[layer - 1] > 0] = 0.0
+        measured.work.add(operations=factors.size)
     return factors
 
 
@@ -233,37 +217,48 @@ def driven(measured: Measured, layer: int, signal: Array) -> Array:
     return kept
 
 
-def sender_events(measured: Measured) -> tuple[Events, ...]:
-    """Spikes of every layer that sends, the input first."""
-    return tuple(find_events(one, measured.membranes[-1].dtype) for one in measured.senders)
-
-
-def weight_gradients(measured: Measured, events: Sequence[Events], signals: Sequence[Array]) -> dict[str, Floats]:
-    """Gradients of the batch-mean loss to weights and biases from signals (batch, steps + pad, width) of layers 1, 2, ..., L."""
-    found = {}
+def find_sent(measured: Measured) -> dict[str, Events]:
+    """Spikes that reach each projection, by the name of its weights."""
+    kind, found = measured.membranes[-1].dtype, {}
     for projection in projections(measured.description):
         k = projection.layer
-        sent, signal = events[k if projection.recurrent else k - 1], signals[k - 1]
-        found[projection.weight] = _gathered(measured, projection, sent, signal)
-    for k, signal in enumerate(signals, 1):
-        found[f"bias_{k}"] = np.asarray(signal.sum(axis=(0, 1), dtype=np.float64) / len(signal))
-        measured.work.operations += signal.shape[0] * measured.steps * signal.shape[2]
+        found[projection.weight] = find_events(measured.made[k - 1] if projection.recurrent else measured.senders[k - 1], kind)
     return found
 
 
-def delay_gradients(measured: Measured, events: Sequence[Events], signals: Sequence[Array], sigma: float) -> dict[str, Floats]:
+def weight_gradients(measured: Measured, sent: Mapping[str, Events], signals: Sequence[Array]) -> dict[str, Floats]:
+    """Gradients of the batch-mean loss to weights, from signals (batch, steps + pad, width) of layers 1, 2, ..., L."""
+    return {
+        one.weight: _gathered(measured, one, sent[one.weight], signals[one.layer - 1])
+        for one in projections(measured.description)
+    }
+
+
+def bias_gradients(measured: Measured, signals: Sequence[Array]) -> dict[str, Floats]:
+    """Gradients to biases, from signals as for weights: a synapse whose sender spikes in every step."""
+    found = {}
+    for k, signal in enumerate(signals, 1):
+        found[f"bias_{k}"] = np.asarray(signal.sum(axis=(0, 1), dtype=np.float64) / len(signal))
+        size = signal.shape[0] * measured.steps * signal.shape[2]
+        measured.work.add(operations=size, words=size + signal.shape[2])
+    return found
+
+
+def delay_gradients(measured: Measured, sent: Mapping[str, Events], signals: Sequence[Array], sigma: float) -> dict[str, Floats]:
     """Gradients of the batch-mean loss to delays, per step, spikes smeared out by a Gaussian of `sigma` steps.
 
     That of an axonal delay is the sum over the synapses of the axon.
     """
-    found = {}
+    found, taps = {}, min(2 * slope_reach(sigma) + 1, measured.steps)
     for k, signal in enumerate(signals, 1):
         slope = gaussian_slope(signal, sigma)
+        size = signal.shape[0] * measured.steps * signal.shape[2]
+        measured.work.add(macs=taps * size, words=2 * size)
         for projection in projections(measured.description):
             if projection.layer == k:
-                sent = events[k if projection.recurrent else k - 1]
-                synaptic = -_gathered(measured, projection, sent, slope) * measured.held[projection.weight]
-                measured.work.macs += synaptic.size
+                synaptic = -_gathered(measured, projection, sent[projection.weight], slope) * measured.held[projection.weight]
+                # the sum and the weight are read
+                measured.work.add(macs=synaptic.size, words=3 * synaptic.size)
                 axonal = measured.description.delays == "axonal"
                 found[projection.delay] = synaptic.sum(axis=0) if axonal else synaptic
     return found
@@ -272,25 +267,19 @@ def delay_gradients(measured: Measured, events: Sequence[Events], signals: Seque
 def _gathered(measured: Measured, projection: Projection, events: Events, signal: Array) -> Floats:
     later = 1 if projection.recurrent else 0
     delays = measured.delays(projection)
-    additions = len(events.rows) * signal.shape[2]
-    graded = not bool(np.all(events.amplitudes == 1))
-    measured.work.macs += additions if graded else 0
-    measured.work.operations += 0 if graded else additions
-    # the signal is read, the sum is read and stored; each synapse's own delay is read too
-    measured.work.words += additions * (3 if delays is None or delays.ndim == 1 else 4)
+    count, width = len(events.rows), signal.shape[2]
+    graded = int(np.count_nonzero(events.amplitudes != 1))
+    # signals, spikes and delays are read, sums stored
+    words = signal.shape[0] * measured.steps * width + count + (0 if delays is None else delays.size)
+    measured.work.add(
+        macs=graded * width, operations=(count - graded) * width, words=words + measured.held[projection.weight].size
+    )
     return np.asarray(gather(events, delays, signal, later=later) / len(signal))
-
-
-def _fired(measured: Measured, layer: int) -> NDArray[np.bool_]:
-    if layer < measured.layers:
-        return np.asarray(measured.senders[layer] > 0)
-    above = np.greater if measured.description.strict else np.greater_equal
-    return np.asarray(above(measured.membranes[layer - 1], measured.description.threshold))
 
 
 def _refractory(measured: Measured, layer: int) -> NDArray[np.bool_]:
     """Steps in which neurons take no drive: some after each spike."""
-    fired = _fired(measured, layer)
+    fired = measured.made[layer - 1] > 0
     found = np.zeros_like(fired)
     for after in range(1, min(measured.description.refractory_steps, fired.shape[1] - 1) + 1):
         found[:, after:] |= fired[:, :-after]

@@ -30,10 +30,11 @@ from inmaterio.devices.validation import InputError, check_range
 from inmaterio.learning_rules.broadcast import Broadcast, Couplings, initial_couplings, next_couplings
 from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Update
 from inmaterio.learning_rules.e_prop import Settings as Traces
-from inmaterio.learning_rules.e_prop import check_settings, online_work, trace_signals
+from inmaterio.learning_rules.e_prop import check_settings, trace_signals
 from inmaterio.learning_rules.eligibility import slope_reach
+from inmaterio.learning_rules.learning_engine import count_learning, online_work
 from inmaterio.learning_rules.schedules import Group
-from inmaterio.learning_rules.spiking_measurement import delay_gradients, measure, sender_events, weight_gradients
+from inmaterio.learning_rules.spiking_measurement import bias_gradients, delay_gradients, measure, weight_gradients
 from inmaterio.simulators.capabilities import Array, Requirement, Samples, requires
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "Spiking", "Program", "ReadBack")}
@@ -159,25 +160,22 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     InputError
         When the batch does not fit the ports.
     """
-    measured = measure(substrate, batch, key)
-    signals = trace_signals(measured, settings.traces, state.couplings)
-    events, sigma = sender_events(measured), settings.sigma(state.updates)
-    estimates = delay_gradients(measured, events, signals.layers, sigma)
-    if settings.weights or settings.traces.broadcast.feedback == "adaptive":
-        of_weights = weight_gradients(measured, events, signals.layers)
-        couplings = next_couplings(settings.traces.broadcast, state.couplings, of_weights, measured.layers)
-        estimates |= of_weights if settings.weights else {}
-    else:
-        couplings = state.couplings
-    taps = min(2 * slope_reach(sigma) + 1, measured.steps)
+    traces, on_chip = settings.traces, settings.traces.engine == "chip"
+    measured = measure(substrate, batch, key, on_chip=on_chip)
+    sigma = settings.sigma(state.updates)
+    reach = slope_reach(sigma)
+    signals = trace_signals(measured, traces, state.couplings, key, reach=reach)
+    estimates, couplings = delay_gradients(measured, signals.sent, signals.met, sigma), state.couplings
+    if settings.weights or traces.broadcast.feedback == "adaptive":
+        of_weights = weight_gradients(measured, signals.sent, signals.met)
+        couplings = next_couplings(traces.broadcast, couplings, of_weights, measured.layers)
+        if settings.weights:
+            estimates |= of_weights | bias_gradients(measured, signals.accumulated)
     with substrate.ledger.phase("backward"):
-        if settings.traces.engine == "host":
-            measured.work.macs += taps * sum(one.size for one in measured.membranes)
-            work = measured.work
-        else:
-            work = online_work(measured, settings.traces, delays=True)
-            work.macs += taps * sum(one.size for one in measured.senders)
-        work.count(substrate.ledger, settings.traces.engine)
+        work, feedback = measured.work, traces.broadcast.feedback
+        if on_chip:
+            work = online_work(measured, trace=traces.trace, feedback=feedback, reach=reach)
+        count_learning(substrate.ledger, traces.engine, work)
     return Update(State(couplings, state.updates + 1), estimates, Diagnostics(signals.loss, signals.scores))
 
 

@@ -157,7 +157,7 @@ def read_brian2(built: Brian2Network) -> Spikes:
         for k, monitor in enumerate(built.membranes, start=first)
     )
     scores = _scores(description, membranes[-1], trains[-1] if description.spiking_outputs else None)
-    return Spikes(scores, tuple(trains), membranes if len(membranes) == len(built.layers) else ())
+    return Spikes(scores, tuple(trains), tuple(trains), membranes if len(membranes) == len(built.layers) else ())
 
 
 def run_in_brian2(

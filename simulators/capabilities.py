@@ -237,13 +237,18 @@ class Spikes:
     scores : ndarray, shape (batch, outputs)
         As `Forward` gives them.
     spikes : tuple of ndarray of uint8, each (batch, steps, width)
-        Of every layer that spikes, from the first hidden one on, as sent: after what the chip's links dropped or held back.
+        Of every layer that spikes, from the first hidden one on, as they came over the link to the next layer: in the step in
+        which they left, or as late as they were, without those that got lost. More than 1 where several came at once.
+    made : tuple of ndarray of uint8, each (batch, steps, width)
+        The same as the neurons made them: what resets them, and reaches their own layer. The same arrays where links err in
+        nothing.
     membranes : tuple of ndarray, each (batch, steps, width)
         h of every layer after the input in each step, before any reset, output last; empty unless they were asked for.
     """
 
     scores: Array
     spikes: tuple[NDArray[np.uint8], ...]
+    made: tuple[NDArray[np.uint8], ...]
     membranes: tuple[Array, ...] = ()
 
 
@@ -429,8 +434,14 @@ class Spiking(Protocol):
     def nominal(self) -> "SpikingDescription":
         """What the chip is made to, as its data sheet says: options, constants of its neurons; none of its own errors."""
 
-    def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False) -> Spikes:
-        """Present each sample from rest and record the spikes of every layer; on request read every membrane in every step."""
+    def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False, on_chip: bool = False) -> Spikes:
+        """Present each sample from rest and record the spikes of every layer; on request every membrane in every step.
+
+        With `on_chip` membranes go to a learning engine beside the neurons and are not charged as reads.
+        """
+
+    def synapses(self, *, key: Key) -> Mapping[str, Array]:
+        """What a learning engine beside the synapses finds in them: as `ReadBack` gives it, and not charged."""
 
 
 class Transpose(Protocol):

@@ -253,14 +253,14 @@ class ConvolutionalFeedforward(DigitalSubstrate):
         cast = (np.asarray(inputs, dtype=kind), tuple(np.asarray(one, dtype=kind) for one in states))
         return local_products(self._maps, self._switches, *cast, tuple(np.asarray(one, dtype=kind) for one in vectors))
 
-    def count_forward(self, batch: int) -> None:
+    def count_forward(self, batch: int, *, twin: Any = None) -> None:
         """Per layer as `product` and `respond` count, without switches."""
         layers = len(self._maps)
         for k, one in enumerate(self._maps, start=1):
             operations = one.pooling_operations + one.size_above * (1 if k == layers else 2)
             self._count_map(k, batch, macs=one.macs, operations=operations, words=one.size_below + one.size_above, bias=True)
 
-    def count_backward(self, batch: int) -> None:
+    def count_backward(self, batch: int, *, twin: Any = None) -> None:
         """Per layer with d_k = dC/da_k: its MACs for the gradient of the kernel, and as many for d_{k-1} above the first layer.
 
         An addition per node for the bias, two operations per node below for the slope and its product. Words moved: what is

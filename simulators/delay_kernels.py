@@ -36,6 +36,15 @@ def count_events(spikes: Array) -> int:
     return found
 
 
+@kernel
+def count_graded(spikes: Array) -> int:
+    """How many elements of a flat array are neither 0 nor 1."""
+    found = 0
+    for place in range(spikes.size):
+        found += (spikes[place] != 0) & (spikes[place] != 1)
+    return found
+
+
 @kernel(parallel=True)
 def scatter_sharp(spikes: Array, weights: Array, offsets: Array, bias: Array, taps: int, out: Array) -> None:
     """Drive of every step: bias, then what arrives, in order of sending step and sender.

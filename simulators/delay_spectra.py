@@ -51,9 +51,35 @@ class Plan:
         return self.length // 2 + 1
 
     def macs(self, senders: int, receivers: int) -> int:
-        """Real multiply-accumulates per sample of one product with its two transforms, those of the kernels left out."""
+        """Real multiply-accumulates per sample of one product with its two transforms, those of the kernels left out.
+
+        An estimate for choices, as if every block were whole: `signal_steps` is exact.
+        """
         transforms = 2 * self.frequencies * (self.block * senders + self.length * receivers)
-        return self.blocks * (4 * self.frequencies * senders * receivers + transforms)
+        return self.product_macs(senders, receivers) + self.blocks * transforms
+
+    def product_macs(self, senders: int, receivers: int) -> int:
+        """Of one product of spectra per sample, or of its part in the gradient of the kernels."""
+        return self.blocks * 4 * self.frequencies * senders * receivers
+
+    def signal_steps(self, *, reach: bool, back: bool) -> int:
+        """Steps that enter a transform of all blocks, or come out of one `back`; `reach`: those of the next block too."""
+        if back:
+            return (
+                min(self.length, self.steps)
+                if reach and self.blocks == 1
+                else self.blocks * (self.length if reach else self.block)
+            )
+        size = self.length if reach else self.block
+        return sum(min(size, self.steps - first) for first in range(0, self.steps, self.block))
+
+    def signal_words(self, neurons: int) -> int:
+        """Numbers in the spectrum of a sample's signal."""
+        return self.blocks * 2 * self.frequencies * neurons
+
+    def kernel_words(self, senders: int, receivers: int) -> int:
+        """Numbers in the spectrum of kernels."""
+        return 2 * self.frequencies * senders * receivers
 
     def kernel_macs(self, senders: int, receivers: int) -> int:
         """Real multiply-accumulates of the transform of the kernels."""

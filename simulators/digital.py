@@ -119,12 +119,12 @@ class DigitalSubstrate(AbstractSubstrate):
         self._largest = float(np.finfo(self._kind).max)
 
     @abstractmethod
-    def count_forward(self, batch: int) -> None:
-        """Count what one batched forward pass costs, without making it."""
+    def count_forward(self, batch: int, *, twin: "torch.nn.Module | None" = None) -> None:
+        """Count what one batched forward pass cost: that of its own module, or of a `twin` of it."""
 
     @abstractmethod
-    def count_backward(self, batch: int) -> None:
-        """Count what the gradient of every parameter costs after a forward pass."""
+    def count_backward(self, batch: int, *, twin: "torch.nn.Module | None" = None) -> None:
+        """Count what the gradient of every parameter cost after a forward pass; as `count_forward`."""
 
     @property
     def traits(self) -> frozenset[str]:
@@ -161,10 +161,11 @@ class DigitalSubstrate(AbstractSubstrate):
         import torch
 
         checked = check_batch(inputs, samples, self._ports["input"])
+        with torch.no_grad():
+            outputs = to_array(self._module(to_tensor(checked, self._dtype)))
         self.count_forward(len(checked))
         self._tally_passes(len(checked))
-        with torch.no_grad():
-            return to_array(self._module(to_tensor(checked, self._dtype)))
+        return outputs
 
     def twin(self) -> "torch.nn.Module":
         """A copy of the module with the values of now. Cheap: make a new one after every `program`."""
@@ -358,7 +359,7 @@ class DigitalFeedforward(DigitalSubstrate):
             if counted:
                 self._tally(name, batch)
 
-    def count_forward(self, batch: int) -> None:
+    def count_forward(self, batch: int, *, twin: "torch.nn.Module | None" = None) -> None:
         """Per layer of n nodes fed by m: batch n m MACs, batch n additions of the bias, batch n responses if hidden.
 
         Words moved: n m + n parameters once, and the layer's inputs read and its states written for every sample.
@@ -368,7 +369,7 @@ class DigitalFeedforward(DigitalSubstrate):
             words = size * previous + size + batch * (previous + size)
             self._count_layer(k, macs=batch * size * previous, operations=batch * size * (1 if k == layers else 2), words=words)
 
-    def count_backward(self, batch: int) -> None:
+    def count_backward(self, batch: int, *, twin: "torch.nn.Module | None" = None) -> None:
         """Per layer of n nodes fed by m, with d_k = dC/da_k: dW = mean d s^T and db = mean d, and d_{k-1} = f' W^T d.
 
         That is batch n m MACs for the weights and as many for the states below, which the first layer does not need;
@@ -430,8 +431,8 @@ class TwinSubstrate(DigitalSubstrate):
     def capabilities(self) -> frozenset[str]:
         return frozenset(("Forward", "Twin", "Program", "ReadBack"))
 
-    def count_forward(self, batch: int) -> None:
-        count_twin_pass(self._ledger, self._role, self._module, batch, backward=False)
+    def count_forward(self, batch: int, *, twin: "torch.nn.Module | None" = None) -> None:
+        count_twin_pass(self._ledger, self._role, self._module if twin is None else twin, batch, backward=False)
 
-    def count_backward(self, batch: int) -> None:
-        count_twin_pass(self._ledger, self._role, self._module, batch, backward=True)
+    def count_backward(self, batch: int, *, twin: "torch.nn.Module | None" = None) -> None:
+        count_twin_pass(self._ledger, self._role, self._module if twin is None else twin, batch, backward=True)

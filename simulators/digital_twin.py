@@ -3,7 +3,8 @@
 A twin is a torch module whose named parameters are those of the substrate, with ``.`` for ``/``. It is called as
 ``twin(inputs)``, returns outputs (batch, outputs) that can be differentiated, and says in an attribute
 ``macs_per_sample`` how many multiply-accumulates that takes for one sample; ``macs_backward_per_sample`` may say what its
-gradient takes.
+gradient takes. A twin whose work depends on what runs through it counts it instead: its attribute ``work`` then is the
+`PassWork` of its last pass.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.validation import InputError, check_name
 from inmaterio.simulators.capabilities import LOSSES, Array, Parameter, Port
+from inmaterio.simulators.host_work import PassWork, Work
 
 if TYPE_CHECKING:
     import torch
@@ -109,14 +111,25 @@ def macs_per_sample(module: "torch.nn.Module", *, backward: bool = False) -> int
 
 
 def count_twin_pass(ledger: Ledger, role: str, module: "torch.nn.Module", batch: int, *, backward: bool) -> None:
-    """Count one batched pass through a twin, of which only the number of multiply-accumulates is known.
+    """Count one batched pass through a twin, after it was made.
 
-    `macs_per_sample` for every sample. Forward every parameter is read once; backward it is read and its gradient stored.
+    Of a twin that counts its own work, what the last pass took. Of others only the number of multiply-accumulates is known:
+    `macs_per_sample` for every sample; forward every parameter is read once; backward it is read and its gradient stored.
     """
+    if isinstance(done := getattr(module, "work", None), PassWork):
+        count_work(ledger, role, "digital twin", done.backward if backward else done.forward)
+        return
     passes = 2 if backward else 1
     size = sum(tensor.numel() for tensor in module.parameters())
     ledger.count(role, "digital twin", "mac_fp32", batch * macs_per_sample(module, backward=backward))
     ledger.count(role, "digital twin", "byte_sram", passes * WORD_BYTES * size)
+
+
+def count_work(ledger: Ledger, role: str, component: str, work: Work) -> None:
+    """Count work of 32-bit floating point in the phase that is open."""
+    for event, amount in (("mac_fp32", work.macs), ("alu_fp32", work.operations), ("byte_sram", WORD_BYTES * work.words)):
+        if amount:
+            ledger.count(role, component, event, amount)
 
 
 def twin_gradient(

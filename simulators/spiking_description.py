@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inmaterio.devices.spike_trace import SpikeTrace
 from inmaterio.devices.validation import InputError, check_name, check_range
 from inmaterio.simulators.capabilities import Parameter
 from inmaterio.simulators.perceptron import check_widths
@@ -78,13 +79,20 @@ class SpikingDescription:
     weight_bits : int or None
         Signed weights on 2^bits - 1 levels, symmetric about a level at zero, in [-weight_max, weight_max]; None rounds nothing.
     weight_max : float
-        Largest size of a weight; infinite only without bits.
+        Largest size of a weight, and of a bias; infinite only without bits.
+    bias_bits : int or None
+        As `weight_bits`, of biases.
     delay_resolution : int
         Delays are multiples of so many steps.
     delay_rounding : str
         One of `DELAY_ROUNDINGS`.
     decay_bits : int or None
         1 - leak on multiples of 2^-bits; None rounds nothing.
+    trace_bits : int or None
+        Words of the traces that the chip's learning engine keeps of arriving spikes (`inmaterio.devices.spike_trace`), for rules
+        that run on it; None: numbers.
+    trace_impulse : int
+        Levels of such a word that a spike adds.
     tau_mismatch, threshold_mismatch, gain_mismatch : float
         Relative standard deviations, frozen per chip: of each neuron's time constant -1/ln leak, of its threshold, and of what
         multiplies all its synaptic drive.
@@ -126,9 +134,12 @@ class SpikingDescription:
     readout: str = "softmax-sum"
     weight_bits: int | None = None
     weight_max: float = np.inf
+    bias_bits: int | None = None
     delay_resolution: int = 1
     delay_rounding: str = "nearest"
     decay_bits: int | None = None
+    trace_bits: int | None = None
+    trace_impulse: int = 16
     tau_mismatch: float = 0.0
     threshold_mismatch: float = 0.0
     gain_mismatch: float = 0.0
@@ -170,9 +181,11 @@ class SpikingDescription:
             ("dtype", ("float32", "float64")),
         ):
             check_name(name, getattr(self, name), known)
-        for name, low, high in (("weight_bits", 2, 24), ("decay_bits", 1, 24)):
+        for name, low, high in (("weight_bits", 2, 24), ("bias_bits", 2, 24), ("decay_bits", 1, 24)):
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), low=low, high=high)
+        if self.trace_bits is not None:
+            SpikeTrace(self.trace_bits, self.trace_impulse)
         if self.link_capacity is not None:
             _check_whole("link_capacity", self.link_capacity, low=1)
         for name in ("leak", "output_leak"):
@@ -183,8 +196,9 @@ class SpikingDescription:
                     f"expected at most {1.0 - 2.0**-self.decay_bits:g}"
                 )
         check_range("weight_max", self.weight_max, low=0.0, low_open=True)
-        if self.weight_bits is not None and not np.isfinite(self.weight_max):
-            raise InputError(f"weight_bits is {self.weight_bits} with an infinite weight_max; expected a finite weight_max")
+        for name in ("weight_bits", "bias_bits"):
+            if getattr(self, name) is not None and not np.isfinite(self.weight_max):
+                raise InputError(f"{name} is {getattr(self, name)} with an infinite weight_max; expected a finite weight_max")
         if self.delays != "none" and self.delay_resolution > max(self.max_delay, 1):
             raise InputError(f"delay_resolution is {self.delay_resolution} steps; expected at most max_delay, {self.max_delay}")
 

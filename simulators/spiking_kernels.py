@@ -221,6 +221,7 @@ def run_samples(
     fired, chosen, spare = np.zeros(widest, np.uint8), np.empty(widest, np.int64), np.empty(widest)
     own_rows = np.empty(widest, np.int64)
     recording, watching = results.spikes.shape[1] > 0, results.membranes.shape[1] > 0
+    apart = results.made.shape[1] > 0
     for b in range(inputs.shape[0]):
         sample = samples[b]
         for k in range(layers):
@@ -290,6 +291,8 @@ def run_samples(
                         j = chosen[f]
                         h[j] = h[j] - reset[j] if plan.soft else kind.type(0)
                         resting[k, j] = plan.refractory_steps
+                        if apart:
+                            results.made[b, first + t, neuron + j] = 1
                     if spreads:
                         for f in range(found):
                             own_rows[f] = t + 1

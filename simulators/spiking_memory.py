@@ -21,7 +21,7 @@ class SpikingMemory:
     """A memory of words for each parameter of a description.
 
     Weights are words of `weight_bits`, cut to the range when they lie outside; delays words on the grid of the chip's resolution,
-    refused when they lie outside; biases registers of floating point within the range of the weights, whatever their bits.
+    refused when they lie outside; biases words of `bias_bits` in the range of the weights, or registers of floating point.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def _max_delay(description: SpikingDescription) -> int:
 def _grid(description: SpikingDescription, name: str, about: Parameter) -> WordGrid:
     if "delay" in name:
         return delay_grid(description.max_delay, description.delay_resolution, description.delay_rounding)
-    return weight_grid(about.high, None if "bias" in name else description.weight_bits)
+    return weight_grid(about.high, description.bias_bits if "bias" in name else description.weight_bits)
 
 
 def _arrivals(counted: NDArray[np.bool_], delays: NDArray[np.int64], max_delay: int) -> NDArray[np.int64]:

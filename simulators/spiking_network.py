@@ -114,18 +114,23 @@ class SpikingNetwork(AbstractSubstrate):
         return self._scores(self._present(inputs, samples, key))
 
     def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
-        """How often each neuron of every hidden layer has sent a spike, (batch, width) each, and the scores."""
+        """How many spikes of each neuron of every hidden layer came to the next layer, (batch, width) each, and the scores."""
         results = self._present(inputs, samples, key)
         counts = [results.sent[:, part].astype(self._dtype) for part in self._parts()[:-1]]
         return (*counts, self._scores(results))
 
-    def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False) -> Spikes:
-        """Present each sample from rest and record the spikes of every layer; on request every membrane in every step."""
-        results = self._present(inputs, samples, key, record=True, membranes=membranes)
+    def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False, on_chip: bool = False) -> Spikes:
+        """Present each sample from rest and record the spikes of every layer; on request every membrane in every step.
+
+        With `on_chip` membranes go to a learning engine beside the neurons and are not charged as reads.
+        """
+        results = self._present(inputs, samples, key, record=True, membranes=membranes, charged=not on_chip)
         parts = self._parts()
         spiking = parts if self.description.spiking_outputs else parts[:-1]
         shown = tuple(np.ascontiguousarray(results.membranes[:, :, part]) for part in parts) if membranes else ()
-        return Spikes(self._scores(results), tuple(np.ascontiguousarray(results.spikes[:, :, part]) for part in spiking), shown)
+        sent = tuple(np.ascontiguousarray(results.spikes[:, :, part]) for part in spiking)
+        made = tuple(np.ascontiguousarray(results.made[:, :, part]) for part in spiking) if results.made.size else sent
+        return Spikes(self._scores(results), sent, made, shown)
 
     def activity(self, inputs: Array, *, samples: Samples, key: Key) -> Activity:
         """What goes on in a forward pass, counted; charged as one."""
@@ -150,6 +155,10 @@ class SpikingNetwork(AbstractSubstrate):
         """What every memory holds."""
         for name in self._parameters:
             self._count(name, "byte_sram", self._memory.bytes(name))
+        return self._memory.held()
+
+    def synapses(self, *, key: Key) -> Mapping[str, Array]:
+        """What every memory holds, as a learning engine beside the synapses finds it: not charged."""
         return self._memory.held()
 
     def twin(self) -> Any:
@@ -180,8 +189,17 @@ class SpikingNetwork(AbstractSubstrate):
 
     # How it does it --------------------------------------------------------------------------------------------------
 
-    def _present(self, inputs: Array, samples: Samples, key: Key, *, record: bool = False, membranes: bool = False) -> Results:
-        """Run a batch and count its events."""
+    def _present(
+        self,
+        inputs: Array,
+        samples: Samples,
+        key: Key,
+        *,
+        record: bool = False,
+        membranes: bool = False,
+        charged: bool = True,
+    ) -> Results:
+        """Run a batch and count its events; `charged`: whether its membranes are reads."""
         given = np.asarray(inputs)
         if (
             given.ndim != 2
@@ -202,6 +220,7 @@ class SpikingNetwork(AbstractSubstrate):
             synapse_counts=np.zeros((batch, 2 * layers, 5), dtype=np.int64),
             layer_counts=np.zeros((batch, layers, 6), dtype=np.int64),
             spikes=np.zeros((batch, total if record else 0, width), dtype=np.uint8),
+            made=np.zeros((batch, total if record and self._link.errs else 0, width), dtype=np.uint8),
             membranes=np.zeros((batch, total if membranes else 0, width), dtype=self._dtype),
         )
         bad = np.zeros(batch, dtype=bool)
@@ -209,7 +228,7 @@ class SpikingNetwork(AbstractSubstrate):
         run_in_threads(_run_part, (driven, indices, bad, *results), self._plan(key), synapses, neurons)
         if bad.any():
             check_batch(driven, samples, self._ports["input"])  # names the value and its place
-        self._charge(results, batch, membranes)
+        self._charge(results, batch, membranes and charged)
         return results
 
     def _wiring(self) -> tuple[Synapses, Neurons]:
@@ -293,7 +312,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "spike_jitter": 0.5,
         "stuck_fraction": 0.01,
     },
-    "spiking-loihi": {"weight_bits": 8, "weight_max": 1.0, "max_delay": 62, "tail_steps": 62, "decay_bits": 12},
+    "spiking-loihi": {"weight_bits": 8, "weight_max": 1.0, "max_delay": 62, "tail_steps": 62, "decay_bits": 12, "trace_bits": 7},
 }
 """Substrates of this file by name. Each goes on for as many steps as its largest delay after an input has ended.
 
@@ -303,8 +322,8 @@ spike in a hundred lost.
 The limits of ``spiking-loihi`` are those of the first Loihi (Davies et al., IEEE Micro 38, 82 (2018)): delays of 0 to 62 steps,
 decays that are multiples of 1/4096, and the weights of its mixed-sign mode, even numbers from -256 to 254, 8 bits. Levels here
 are symmetric: level k of -127 .. 127 is the weight 2 k there, weight_max being 254, and -256 is not used; a threshold of 1 is
-then 254 / weight_max there. Membranes and drives are floating point where the chip has integers of 24 bits; its 7-bit traces
-belong to learning on the chip, which this substrate does not offer.
+then 254 / weight_max there. Membranes, drives, biases and thresholds are floating point where the chip has integers. Its 7-bit
+traces are what rules learn from that run on the chip (``engine="chip"``).
 """
 
 

@@ -101,7 +101,9 @@ class Results(NamedTuple):
     synapse_counts : ndarray of int64, shape (batch, 2 L, 5)
     layer_counts : ndarray of int64, shape (batch, L, 6)
     spikes : ndarray of uint8, shape (batch, total_steps, neurons)
-        Empty unless recorded.
+        As they came over the links. Empty unless recorded.
+    made : ndarray of uint8, shape (batch, total_steps, neurons)
+        As neurons made them. Empty unless recorded, and where links err in nothing.
     membranes : ndarray, shape (batch, total_steps, neurons)
         Empty unless recorded.
     """
@@ -111,4 +113,5 @@ class Results(NamedTuple):
     synapse_counts: NDArray[np.int64]
     layer_counts: NDArray[np.int64]
     spikes: NDArray[np.uint8]
+    made: NDArray[np.uint8]
     membranes: NDArray[Any]

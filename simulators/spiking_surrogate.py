@@ -9,7 +9,8 @@ Backward, with gs and gx the gradients of spikes and drive, from the last step t
 where S'(x) = (a / 2) / (1 + (pi / 2 a x)^2), a = 5: the derivative of an arctangent. The reset itself is not differentiated.
 
 Kernels take arrays (steps, neurons of all samples), so that a step of every neuron is one contiguous run. The functions below
-take tensors (steps, batch, neurons) of whole sequences, and are one node of automatic differentiation each.
+take tensors (steps, batch, neurons) of whole sequences, and are one node of automatic differentiation each. What they do is
+counted in a `PassWork`, if they are given one.
 
 Source: Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024, arXiv:2306.17670; its neuron is that of Fang et al., ICCV 2021.
 """
@@ -23,7 +24,9 @@ from numba import prange
 from numpy.typing import NDArray
 
 from inmaterio.devices.compilation import kernel
+from inmaterio.simulators.delay_kernels import count_events
 from inmaterio.simulators.delayed_synapses import as_array, kernel_gradient, offsets
+from inmaterio.simulators.host_work import SURROGATE_OPERATIONS, PassWork
 
 if TYPE_CHECKING:
     import torch
@@ -214,25 +217,29 @@ class Neuron(NamedTuple):
     refractory: int
 
 
-def fire(drive: "torch.Tensor", neuron: Neuron) -> "tuple[torch.Tensor, torch.Tensor]":
+def fire(drive: "torch.Tensor", neuron: Neuron, work: PassWork | None = None) -> "tuple[torch.Tensor, torch.Tensor]":
     """Spikes and membranes h, (steps, batch, neurons); only the spikes can be differentiated."""
-    return _functions().Fire.apply(drive, neuron)  # type: ignore[no-any-return]
+    return _functions().Fire.apply(drive, neuron, work or PassWork())  # type: ignore[no-any-return]
 
 
 def fire_recurrent(
-    drive: "torch.Tensor", neuron: Neuron, kernels: "torch.Tensor", sharp: "tuple[torch.Tensor, torch.Tensor] | None" = None
+    drive: "torch.Tensor",
+    neuron: Neuron,
+    kernels: "torch.Tensor",
+    sharp: "tuple[torch.Tensor, torch.Tensor] | None" = None,
+    work: PassWork | None = None,
 ) -> "tuple[torch.Tensor, torch.Tensor]":
     """As `fire`, with synapses (taps, senders, receivers) from the layer to itself, which take one step more than their tap.
 
     Where delays are whole, `sharp` is the weights and delays (receivers, senders) that `kernels` are made of: spikes are then
     scattered.
     """
-    return _functions().FireRecurrent.apply(drive, kernels, neuron, sharp)  # type: ignore[no-any-return]
+    return _functions().FireRecurrent.apply(drive, kernels, neuron, sharp, work or PassWork())  # type: ignore[no-any-return]
 
 
-def integrate(drive: "torch.Tensor", leak: float) -> "torch.Tensor":
+def integrate(drive: "torch.Tensor", leak: float, work: PassWork | None = None) -> "torch.Tensor":
     """Membranes h (steps, batch, neurons) of neurons that do not spike."""
-    return _functions().Integrate.apply(drive, leak)  # type: ignore[no-any-return]
+    return _functions().Integrate.apply(drive, leak, work or PassWork())  # type: ignore[no-any-return]
 
 
 def _flat(tensor: "torch.Tensor") -> Any:
@@ -253,6 +260,13 @@ def _functions() -> Any:
     """The functions' classes; made on first use, since torch takes a second to import."""
     import torch
 
+    def count_fire(work: PassWork, neurons: int) -> None:
+        # the leak; comparison and reset. Back: slope and leak, the surrogate, the reset; what is read and stored
+        work.forward.add(macs=neurons, operations=2 * neurons, words=3 * neurons)
+
+    def count_fire_back(work: PassWork, neurons: int) -> None:
+        work.backward.add(macs=2 * neurons, operations=(SURROGATE_OPERATIONS + 1) * neurons, words=4 * neurons)
+
     def step_back(
         gradient: torch.Tensor, kept: Any, neuron: Neuron, steps: tuple[int, int], carried: torch.Tensor, out: torch.Tensor
     ) -> None:
@@ -264,13 +278,14 @@ def _functions() -> Any:
 
     class Fire(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, drive: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torch.Tensor]:
+        def forward(ctx: Any, drive: torch.Tensor, neuron: Neuron, work: PassWork) -> tuple[torch.Tensor, torch.Tensor]:
             spikes, membranes = drive.new_empty(drive.shape), drive.new_empty(drive.shape)
             array = _flat(drive)
             every: Any = array, *_numbers(neuron, array.dtype.type), _flat(spikes), _flat(membranes)
             fire_forward(*every)
             ctx.save_for_backward(spikes, membranes)
-            ctx.neuron = neuron
+            ctx.neuron, ctx.work = neuron, work
+            count_fire(work, drive.numel())
             ctx.mark_non_differentiable(membranes)
             return spikes, membranes
 
@@ -279,11 +294,12 @@ def _functions() -> Any:
             kept = ctx.saved_tensors
             out = kept[0].new_empty(kept[0].shape)
             step_back(gradients[0], kept, ctx.neuron, (0, len(out)), torch.zeros_like(out[0]), out)
-            return out, None
+            count_fire_back(ctx.work, out.numel())
+            return out, None, None
 
     class FireRecurrent(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, drive: torch.Tensor, kernels: torch.Tensor, neuron: Neuron, sharp: Any) -> Any:
+        def forward(ctx: Any, drive: torch.Tensor, kernels: torch.Tensor, neuron: Neuron, sharp: Any, work: PassWork) -> Any:
             spikes, membranes = drive.new_empty(drive.shape), drive.new_empty(drive.shape)
             array = as_array(drive)
             unit = array.dtype.type
@@ -294,7 +310,14 @@ def _functions() -> Any:
             every: Any = array, *_numbers(neuron, unit), *synapses, spikes.numpy(), membranes.numpy()
             fire_recurrent_forward(*every)
             ctx.save_for_backward(spikes, membranes, kernels)
-            ctx.neuron = neuron
+            ctx.neuron, ctx.work = neuron, work
+            count_fire(work, drive.numel())
+            # a spike is added where it arrives: to every neuron once, or once per tap
+            taps, _, neurons = kernels.shape
+            additions = neurons if sharp is not None else taps * neurons
+            # kernels are read; where delays are whole they are made for the way back, from weights and delays
+            synapses = (2 + taps) * neurons**2 if sharp is not None else taps * neurons**2
+            work.forward.add(operations=count_events(spikes.numpy().reshape(-1)) * additions, words=synapses)
             ctx.mark_non_differentiable(membranes)
             return spikes, membranes
 
@@ -311,12 +334,17 @@ def _functions() -> Any:
                 step_back(flow[taps:], kept, ctx.neuron, (t, t + 1), carried, out)
                 flow[t : t + taps].baddbmm_(out[t].expand(taps, batch, neurons), back)
             late = torch.cat([out[1:], torch.zeros_like(out[:1])])
-            return out, kernel_gradient(spikes, late, taps) if ctx.needs_input_grad[1] else None, None, None
+            count_fire_back(ctx.work, out.numel())
+            # what flows back is stored and read; the kernels are read
+            ctx.work.backward.add(macs=out.numel() * taps * neurons, words=2 * out.numel() + kernels.numel())
+            of_kernels = kernel_gradient(spikes, late, taps, ctx.work.backward) if ctx.needs_input_grad[1] else None
+            return out, of_kernels, None, None, None
 
     class Integrate(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, drive: torch.Tensor, leak: float) -> torch.Tensor:
-            membranes, ctx.leak = drive.new_empty(drive.shape), leak
+        def forward(ctx: Any, drive: torch.Tensor, leak: float, work: PassWork) -> torch.Tensor:
+            membranes, ctx.leak, ctx.work = drive.new_empty(drive.shape), leak, work
+            work.forward.add(macs=drive.numel(), words=2 * drive.numel())
             array = _flat(drive)
             integrate_forward(array, array.dtype.type(leak), _flat(membranes))
             return membranes
@@ -327,6 +355,7 @@ def _functions() -> Any:
             turned = _flat(gradients[0].flip(0))
             out = gradients[0].new_empty(gradients[0].shape)
             integrate_forward(turned, turned.dtype.type(ctx.leak), _flat(out))
-            return out.flip(0), None
+            ctx.work.backward.add(macs=out.numel(), words=2 * out.numel())
+            return out.flip(0), None, None
 
     return SimpleNamespace(Fire=Fire, FireRecurrent=FireRecurrent, Integrate=Integrate)

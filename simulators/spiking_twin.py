@@ -21,6 +21,7 @@ from inmaterio.devices.validation import check_array, check_range
 from inmaterio.simulators import delayed_synapses, spiking_surrogate
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.delay_spectra import make_plan
+from inmaterio.simulators.host_work import PassWork
 from inmaterio.simulators.spiking_description import SpikingDescription
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def make_twin(description: SpikingDescription, values: Mapping[str, Array]) -> "
 
     It is called as ``twin(inputs)`` with inputs (batch, steps x channels) and returns scores (batch, outputs).
     ``twin.record(inputs)`` returns scores, the spikes of every layer that spikes, and h of every layer, (batch, steps, width).
-    ``twin.use_gaussian(sigma)`` and ``twin.use_rounded()`` choose what its delays are. ``macs_per_sample`` and
-    ``macs_backward_per_sample`` are what dense spectra take; events take fewer where spikes are few.
+    ``twin.use_gaussian(sigma)`` and ``twin.use_rounded()`` choose what its delays are. ``twin.work`` is what its last pass took,
+    by events or by spectra; ``macs_per_sample`` and ``macs_backward_per_sample`` are what spectra would take.
 
     Parameters
     ----------
@@ -59,6 +60,7 @@ def _twin() -> Any:
             super().__init__()
             self.description = description
             self.sigma: float | None = None
+            self.work = PassWork()
             self._dtype: torch.dtype = getattr(torch, description.dtype)
             for name, about in description.parameters().items():
                 held = np.array(check_array(name, values[name], shape=about.shape))
@@ -117,9 +119,9 @@ def _twin() -> Any:
             weight, delay = self._synapses("", layer)
             bias = self.get_parameter(f"bias_{layer}")
             if self.sigma is None or self.taps == 1:
-                return delayed_synapses.sharp_synapses(spikes, weight, self._whole(delay), bias, self.taps)
-            kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps)
-            return delayed_synapses.spread_synapses(spikes, kernels, bias)
+                return delayed_synapses.sharp_synapses(spikes, weight, self._whole(delay), bias, self.taps, self.work)
+            kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps, self.work)
+            return delayed_synapses.spread_synapses(spikes, kernels, bias, self.work)
 
         def _neuron(self, leak: float) -> spiking_surrogate.Neuron:
             about = self.description
@@ -129,18 +131,19 @@ def _twin() -> Any:
         def _hidden(self, layer: int, spikes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             drive, neuron = self._drive(layer, spikes), self._neuron(self.description.leak)
             if not self.description.recurrent:
-                return spiking_surrogate.fire(drive, neuron)
+                return spiking_surrogate.fire(drive, neuron, self.work)
             weight, delay = self._synapses("recurrent_", layer)
             if self.sigma is None or self.taps == 1:
                 whole = self._whole(delay)
                 kernels = delayed_synapses.sharp_kernels(weight, whole, self.taps)
-                return spiking_surrogate.fire_recurrent(drive, neuron, kernels, (weight.detach(), whole))
-            kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps)
-            return spiking_surrogate.fire_recurrent(drive, neuron, kernels)
+                return spiking_surrogate.fire_recurrent(drive, neuron, kernels, (weight.detach(), whole), self.work)
+            kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps, self.work)
+            return spiking_surrogate.fire_recurrent(drive, neuron, kernels, work=self.work)
 
         def _run(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
             """Scores, spikes and membranes, (steps, batch, width) each."""
             about, layers = self.description, len(self.description.widths) - 1
+            self.work = PassWork()
             shaped = inputs.reshape(len(inputs), about.steps, about.channels).transpose(0, 1)
             below = torch.zeros(about.total_steps, len(inputs), about.channels, dtype=self._dtype)
             below[: about.steps] = shaped
@@ -151,13 +154,17 @@ def _twin() -> Any:
                 membranes.append(membrane)
             drive = self._drive(layers, below)
             if about.spiking_outputs:
-                below, membrane = spiking_surrogate.fire(drive, self._neuron(about.output_leak))
+                below, membrane = spiking_surrogate.fire(drive, self._neuron(about.output_leak), self.work)
                 spikes.append(below)
                 scores = below.sum(0)
             else:
-                membrane = spiking_surrogate.integrate(drive, about.held_leak(about.output_leak))
+                membrane = spiking_surrogate.integrate(drive, about.held_leak(about.output_leak), self.work)
                 scores = membrane.softmax(2).sum(0) if about.readout == "softmax-sum" else membrane.mean(0)
             membranes.append(membrane)
+            # the readout of every step; back, what each step had to do with it
+            operations = (4 if about.readout == "softmax-sum" else 1) * membrane.numel()
+            self.work.forward.add(operations=operations, words=membrane.numel())
+            self.work.backward.add(operations=3 * membrane.numel(), words=2 * membrane.numel())
             return scores, spikes, membranes
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:

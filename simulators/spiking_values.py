@@ -65,7 +65,7 @@ def checked_values(description: SpikingDescription, values: Mapping[str, Array])
     ------
     InputError
         Unknown or missing name, wrong shape, value out of range; a delay that is no whole number of steps or no multiple of
-        `delay_resolution`; a weight off the levels of `weight_bits`.
+        `delay_resolution`; a weight off the levels of `weight_bits`, or a bias off those of `bias_bits`.
     """
     wanted = description.parameters()
     for name in values:
@@ -82,9 +82,10 @@ def checked_values(description: SpikingDescription, values: Mapping[str, Array])
         if "delay_" in name:
             grid = delay_grid(description.max_delay, description.delay_resolution, "nearest")
             _on_grid(name, array, grid, "a multiple of {} steps")
-        elif "weight_" in name and description.weight_bits is not None:
-            grid = weight_grid(description.weight_max, description.weight_bits)
-            _on_grid(name, array, grid, f"a level of {description.weight_bits} bits, a multiple of {{}}")
+        else:
+            bits = description.weight_bits if "weight_" in name else description.bias_bits
+            if bits is not None:
+                _on_grid(name, array, weight_grid(description.weight_max, bits), f"a level of {bits} bits, a multiple of {{}}")
         found[name] = array
     return found
 

@@ -194,22 +194,21 @@ def test_the_ideal_chip_predicts_what_its_twin_does() -> None:
 
 
 def test_both_passes_of_the_twin_are_counted() -> None:
-    """Without delays a synapse is a product in every step: 3 channels, 4 hidden neurons, 2 outputs, 14 steps, 12 samples."""
-    chip = spiking_network.build((8 * 3, 4, 2), chip=Key(0), steps=8, tail_steps=6, delays="none")
-    ledger = Ledger()
+    """With what they took, Gaussians of the delays included: `test_spiking_work` has that by hand."""
+    chip, rule = small()
+    ledger, data = Ledger(), batch()
     chip.attach(ledger, "substrate")
-    rule = dcls.build(substrate=chip, delays="none", total_updates=4)
     with ledger.phase("train"):
-        rule.update(rule.init(Key(0)), batch(), Key(0))
-    neurons, first, second = 4 + 2, 4 * 3, 2 * 4
-    values = first + second + neurons  # weights and biases
-    assert ledger.events == {
-        ("train/twin", "host", "digital twin", "mac_fp32"): 12 * 14 * (first + second + neurons),
-        ("train/twin", "host", "digital twin", "byte_sram"): 4 * values,
-        # the gradient of every weight, and behind the inputs that of the spikes; each value is read, its gradient stored
-        ("train/backward", "host", "digital twin", "mac_fp32"): 12 * 14 * (first + 2 * second + neurons),
-        ("train/backward", "host", "digital twin", "byte_sram"): 4 * 2 * values,
-    }
+        rule.update(rule.init(Key(0)), data, Key(0))
+    twin = chip.twin()
+    twin.use_gaussian(3.0)  # half of the largest delay
+    scores = twin(torch.from_numpy(data.inputs).float())
+    torch.autograd.grad(scores.sum(), list(twin.parameters()))
+    wanted = {}
+    for phase, work in (("twin", twin.work.forward), ("backward", twin.work.backward)):
+        place = (f"train/{phase}", "host", "digital twin")
+        wanted |= {(*place, "mac_fp32"): work.macs, (*place, "alu_fp32"): work.operations, (*place, "byte_sram"): 4 * work.words}
+    assert ledger.events == wanted and all(wanted.values())
 
 
 CONFIG = RunConfig(

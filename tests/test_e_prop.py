@@ -8,7 +8,6 @@ import torch
 from naive_eligibility import Unrolled, loss_of
 from small_spiking_network import check_alike, make, spikes_of, update
 
-from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.learning_rules import e_prop as rule_file
@@ -132,46 +131,6 @@ def test_single_precision_is_near_double() -> None:
         exact.program({name: Write(value) for name, value in network.read_back(key=Key(0)).items()}, key=Key(0))
     found, wanted = update(network, rule_file, batch).estimates, update(exact, rule_file, batch).estimates
     check_alike(found, wanted, 1e-5)
-
-
-@pytest.mark.parametrize("trace", ["presynaptic", "membrane"])
-def test_work_of_a_learning_engine_on_the_chip(trace: str) -> None:
-    network, _, batch = make((6,), readout="mean-membrane", delays="none")
-    update(network, rule_file, batch, engine="chip", trace=trace)
-    events = network.ledger.events
-    counted = {key[3]: amount for key, amount in events.items() if key[:3] == ("train/backward", "substrate", "learning engine")}
-    steps, synapses, channels, hidden, outputs = 4 * 17, 6 * 5 + 3 * 6, 5, 6, 3
-    traces = channels + hidden if trace == "presynaptic" else synapses  # a hard reset empties those of one neuron
-    assert counted["mac_int8"] == steps * (3 * synapses + traces + outputs * hidden)
-    assert counted["alu_int32"] == steps * 3 * (hidden + 2 * outputs)
-    assert counted["byte_sram"] == steps * 2 * (2 * synapses + traces)
-    assert not any(role == "host" for _, role, _, _ in events)
-
-
-@pytest.mark.parametrize("feedback", ["random", "symmetric"])
-def test_work_of_the_host(feedback: str) -> None:
-    network, _, batch = make(readout="mean-membrane", delays="none")
-    batch = Batch((batch.inputs > 0).astype(float), batch.targets, batch.samples)
-    sent = [np.count_nonzero(batch.inputs), *(np.count_nonzero(one) for one in spikes_of(network, batch).spikes)]
-    network.attach(Ledger(), "substrate")
-    update(network, rule_file, batch, feedback=feedback)
-    events = network.ledger.events
-    steps, hidden, outputs = 4 * 17, 6 + 5, 3
-    neurons = hidden + outputs
-    # a spike adds a signal to every synapse that it reaches
-    additions = sent[0] * 6 + sent[1] * 5 + sent[2] * 3
-    # broadcast: a product per output and hidden neuron; weights between readout and first layer are a product of 3x5 and 5x6
-    broadcast = steps * hidden * outputs + (3 * 5 * 6 if feedback == "symmetric" else 0)
-    found = {key[3]: amount for key, amount in events.items() if key[1] == "host"}
-    assert found == {
-        # times the slope of hidden neurons, and the filter of each neuron
-        "mac_fp32": broadcast + steps * (hidden + neurons),
-        # errors, slopes (3 each), sums of the biases
-        "alu_fp32": steps * (3 * outputs + 3 * hidden + neurons) + additions,
-        # membranes stored and read, and read again for slopes; broadcast: an error per output read, a signal stored; filter: 3
-        "byte_sram": 4 * (steps * (2 * neurons + hidden + hidden * (outputs + 1) + 3 * neurons) + 3 * additions),
-    }
-    assert {key[:3] for key in events if key[1] == "host"} == {("train/backward", "host", "host learning")}
 
 
 def test_bad_input_is_refused() -> None:

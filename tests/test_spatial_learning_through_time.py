@@ -72,24 +72,6 @@ def test_order_of_the_batch_changes_no_bit() -> None:
     np.testing.assert_array_equal(first.diagnostics.outputs[order], other.diagnostics.outputs)
 
 
-def test_work_is_counted_by_hand_on_a_small_network() -> None:
-    network, _, batch = make((6,), delays="none", readout="mean-membrane", tail_steps=0)
-    update(network, rule_file, batch)
-    events = network.ledger.events
-    counted = {key[3]: amount for key, amount in events.items() if key[:3] == ("train/backward", "host", "host learning")}
-    batches, steps, hidden, outputs = 4, 14, 6, 3
-    spikes = int(spikes_of(network, batch).spikes[0].sum())
-    sent = np.count_nonzero(batch.inputs)
-    # errors back through the readout and times psi; synapses of the graded inputs
-    assert counted["mac_fp32"] == batches * steps * (outputs * hidden + hidden) + sent * hidden
-    # errors, psi, synapses of spikes, biases
-    assert counted["alu_fp32"] == batches * steps * (3 * outputs + 3 * hidden + hidden + outputs) + spikes * outputs
-    words = batches * steps * (2 * (hidden + outputs) + 3 * outputs * hidden + hidden) + 3 * (sent * hidden + spikes * outputs)
-    assert counted["byte_sram"] == 4 * words
-    read = {key: amount for key, amount in events.items() if key[3] == "membrane_read" and key[0] == "train/free"}
-    assert sum(read.values()) == batches * steps * (hidden + outputs)
-
-
 def test_bad_input_is_refused() -> None:
     network, _, _ = make(readout="spike-count")
     for wrong, match in (

@@ -117,24 +117,6 @@ def test_order_of_the_batch_changes_no_bit() -> None:
         np.testing.assert_array_equal(one, other.estimates[name])
 
 
-def test_work_of_either_engine() -> None:
-    """On the chip two sets of traces, and spikes smeared out; on the host signals are, and e-prop's work comes on top."""
-    counted = {}
-    for rule, engine in ((e_prop, "host"), (rule_file, "host"), (rule_file, "chip")):
-        network, _, batch = make((6,), readout="mean-membrane")
-        options = {"sigma_start": 0.5} if rule is rule_file else {}
-        update(network, rule, batch, engine=engine, **options)
-        events = network.ledger.events.items()
-        counted[rule, engine] = sum(
-            amount for key, amount in events if key[0] == "train/backward" and key[3] in ("mac_fp32", "mac_int8")
-        )
-    steps, synapses, taps = 4 * 17, 6 * 5 + 3 * 6, 2 * 3 + 1  # 5 sigma are 2.5 steps
-    graded = int(np.count_nonzero(batch.inputs)) * 6
-    assert counted[rule_file, "host"] - counted[e_prop, "host"] == taps * steps * 9 + synapses + graded
-    sent = 4 * 14 * 5 + steps * 6
-    assert counted[rule_file, "chip"] == steps * (2 * 4 * synapses + 3 * 6) + taps * sent
-
-
 def test_bad_input_is_refused() -> None:
     network, _, _ = make()
     still, _, _ = make(delays="none")

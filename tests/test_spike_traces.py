@@ -1,0 +1,146 @@
+"""Traces in words of a few bits, rules that learn from them, and what a rule sees of links that err."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from small_spiking_network import check_alike, make, spikes_of, update
+
+from inmaterio.devices.randomness import Key
+from inmaterio.devices.spike_trace import SpikeTrace
+from inmaterio.devices.validation import InputError
+from inmaterio.learning_rules import e_prop, three_factor_delay_learning
+from inmaterio.learning_rules.contract import Batch
+from inmaterio.learning_rules.spiking_measurement import find_sent, measure, membrane_factors
+
+FOUR_ERRORS = 4.0
+"""Standard errors of a mean that a test allows."""
+
+
+def exact(spikes: np.ndarray, leak: float) -> np.ndarray:
+    out = np.zeros(spikes.shape)
+    for t in range(spikes.shape[1]):
+        out[:, t] = (leak * out[:, t - 1] if t else 0.0) + spikes[:, t]
+    return out
+
+
+def test_a_trace_decays_on_average_as_one_without_words() -> None:
+    rows, leak = 4000, 0.83
+    spikes = np.zeros((rows, 40, 3))
+    spikes[:, (0, 7)] = 1.0
+    spikes[:, 12, 1] = 2.0
+    found = SpikeTrace(7, 16).traces(spikes, leak, samples=np.arange(rows), key=Key(0))
+    wanted = exact(spikes, leak)
+    np.testing.assert_array_equal(found * 16, np.rint(found * 16))
+    error = (found - wanted).mean(axis=0) / np.maximum(found.std(axis=0) / np.sqrt(rows), 1e-12)
+    moving = found.std(axis=0) > 0
+    assert moving.sum() > 50
+    assert np.abs(error[moving]).max() < FOUR_ERRORS + 0.5  # the largest of some hundred
+    np.testing.assert_allclose(found.mean(axis=0)[~moving], wanted[0][~moving], atol=1e-12)
+    assert found[:, -1].max() < 0.5 and (found[:, -1] == 0).any(), "it comes to rest, where rounding to the nearest does not"
+
+
+def test_it_saturates() -> None:
+    found = SpikeTrace(7, 100).traces(np.ones((1, 5, 1)), 0.9, samples=np.zeros(1, np.int64), key=Key(0))
+    np.testing.assert_array_equal(found[0, :, 0] * 100, [100, 127, 127, 127, 127])
+
+
+def test_draws_are_those_of_the_sample_the_step_and_the_sender() -> None:
+    spikes, samples = (np.random.default_rng(0).random((5, 30, 6)) < 0.2).astype(float), np.array([3, 1, 4, 0, 9])
+    found = SpikeTrace(7, 16).traces(spikes, 0.8, samples=samples, key=Key(1))
+    order = np.array([4, 2, 0, 1, 3])
+    np.testing.assert_array_equal(SpikeTrace(7, 16).traces(spikes[order], 0.8, samples=samples[order], key=Key(1)), found[order])
+    assert not np.array_equal(SpikeTrace(7, 16).traces(spikes, 0.8, samples=samples, key=Key(2)), found)
+    assert not np.array_equal(SpikeTrace(7, 16).traces(spikes[:1], 0.8, samples=samples[1:2], key=Key(1)), found[:1])
+
+
+@pytest.mark.parametrize(
+    ("bits", "impulse", "said"),
+    [
+        (0, 1, "trace bits is 0"),
+        (7, 128, "trace impulse is 128 levels"),
+        (7.5, 16, "trace bits is 7.5"),
+        (7, 0, "trace impulse is 0"),
+    ],
+)
+def test_bad_words_are_refused(bits: Any, impulse: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        SpikeTrace(bits, impulse)
+    with pytest.raises(InputError, match=said):
+        make((6,), trace_bits=bits, trace_impulse=impulse)
+
+
+ENGINE = {"engine": "chip", "trace": "presynaptic", "feedback": "random"}
+OPTIONS = [{"readout": "mean-membrane"}, {"recurrent": True, "reset": "soft"}, {"delays": "axonal"}, {"delays": "none"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("rule_file", [e_prop, three_factor_delay_learning], ids=lambda one: one.__name__.split(".")[-1])
+def test_a_rule_on_traces_is_on_average_the_rule(rule_file: Any, options: dict[str, Any]) -> None:
+    """The estimate is linear in the traces: its mean over draws is the estimate without words, where nothing saturates."""
+    if rule_file is three_factor_delay_learning and options.get("delays") == "none":
+        pytest.skip("no delays to learn")
+    hyper = {**ENGINE, "errors": "scores" if options.get("readout") == "mean-membrane" else "steps"}
+    plain, _, batch = make((6,), **options)
+    if rule_file is three_factor_delay_learning:
+        # an engine also feels the part of a Gaussian that lies before the first step: nothing arrives within its reach of it
+        hyper["sigma_start"] = 0.5
+        batch.inputs[:, : 3 * 5] = 0.0
+    wanted = update(plain, rule_file, batch, **hyper).estimates
+    wide, _, _ = make((6,), trace_bits=16, trace_impulse=4096, **options)
+    check_alike(update(wide, rule_file, batch, **hyper).estimates, wanted, 5e-3)
+    narrow, _, _ = make((6,), trace_bits=7, trace_impulse=8, **options)
+    draws = [update(narrow, rule_file, batch, key=key, **hyper).estimates for key in range(60)]
+    for name, one in wanted.items():
+        found = np.array([each[name] for each in draws])
+        deviation = found.std(axis=0, ddof=1)
+        moving = deviation > 1e-12
+        assert moving.any() or name.startswith("bias")
+        away = (found.mean(axis=0) - one)[moving] / (deviation[moving] / np.sqrt(len(draws)))
+        assert not away.size or np.abs(away).max() < FOUR_ERRORS + 1.0, name  # of Student's t with 59 degrees of freedom
+
+
+def test_words_of_the_same_key_have_the_same_bits() -> None:
+    network, _, batch = make((6,), trace_bits=7, recurrent=True)
+    order = np.array([2, 0, 3, 1])
+    turned = Batch(batch.inputs[order], batch.targets[order], batch.samples[order])
+    first, again, other, new = (
+        update(network, e_prop, one, key=key, errors="steps", **ENGINE).estimates
+        for one, key in ((batch, 1), (batch, 1), (turned, 1), (batch, 2))
+    )
+    for name, one in first.items():
+        np.testing.assert_array_equal(one, again[name])
+        np.testing.assert_array_equal(one, other[name])
+    assert not np.array_equal(first["weight_1"], new["weight_1"])
+
+
+LINKS = [{"spike_drop": 0.5}, {"spike_jitter": 1.5}, {"link_capacity": 1}, {"link_capacity": 1, "link_policy": "stall"}]
+
+
+@pytest.mark.parametrize("options", LINKS, ids=str)
+@pytest.mark.parametrize("block_steps", [5, 128])
+def test_what_neurons_make_is_seen_apart_from_what_comes_over_the_link(options: dict[str, Any], block_steps: int) -> None:
+    network, _, batch = make(recurrent=True, tail_steps=20, **options)
+    network._block_steps = block_steps
+    run = spikes_of(network, batch)
+    threshold = network.description.threshold
+    for sent, made, membranes in zip(run.spikes, run.made, run.membranes[:-1], strict=True):
+        np.testing.assert_array_equal(made, membranes >= threshold)
+        assert not np.array_equal(sent, made)
+        assert sent.sum() <= made.sum()
+    with network.ledger.phase("evaluate"):
+        counted = network.activity(batch.inputs, samples=batch.samples, key=Key(0))
+    np.testing.assert_array_equal(counted.spikes[:, :-1].T, [one.sum(axis=(1, 2)) for one in run.made])
+    with network.ledger.phase("train"):
+        measured = measure(network, batch, Key(0))
+    found = find_sent(measured)
+    assert [len(found[f"recurrent_weight_{k}"].rows) for k in (1, 2)] == [one.sum() for one in measured.made]
+    assert len(found["weight_2"].rows) == np.count_nonzero(measured.senders[1])
+    emptied = membrane_factors(measured, 1, emptied=True) == 0.0
+    np.testing.assert_array_equal(emptied, measured.membranes[0] >= threshold)
+
+
+def test_links_that_err_in_nothing_keep_one_record() -> None:
+    network, _, batch = make(recurrent=True)
+    run = spikes_of(network, batch)
+    assert all(made is sent for made, sent in zip(run.made, run.spikes, strict=True))
