@@ -14,7 +14,7 @@ hop
     A spike on its way from one layer to the next, inputs included, takes `hops_per_spike` of them. This is a model: on a chip
     their number depends on where layers are placed.
 membrane_read
-    One per output neuron and step where the readout is of membranes, and one per neuron and step where all are asked for.
+    One per output neuron and step where the readout is of membranes, and one per neuron and step where the host asks for all.
 synapse_write, byte_sram
     Words of synapse memory written; bytes of it read back.
 """
