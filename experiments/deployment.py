@@ -197,6 +197,13 @@ def _error_on(loaded: LoadedRun, config: RunConfig, trained: Mapping[str, Array]
         raise InputError("a readout in the host is no network that can be written to a chip; expected another run")
     widths = (parts.dataset.features, *config.substrate.hidden, parts.dataset.outputs)
     built = build_substrates(config, parts.entry, widths, parts.dataset)
+    if callable(getattr(built[parts.entry.learner], "folded", None)):
+        raise InputError(
+            f"{config.substrate.name} is trained, not written to: what it folds into its chip can be; expected that kind of chip, "
+            "with its options"
+        )
+    # a chip that holds what its host folds into it hands that on
+    trained = loaded.substrate.folded() if callable(getattr(loaded.substrate, "folded", None)) else trained
     for role, one in built.items():
         one.attach(parts.ledger, role)
     chip = built[parts.entry.learner]

@@ -16,9 +16,14 @@ As published: kernels, the factor from update to update (there per epoch), a qua
 (cross entropy of a chip's ``softmax-sum``), the rate of delays a hundred times that of weights with a cosine and without
 decay, biases without decay, delays held in their range. Published rates are for Adam with weight decay 1e-5 and, for weights,
 the schedule ``one-cycle`` up to 5e-3: choose these in the training's configuration. Not as published: delays begin uniform
-over their range (there one in max_delay + 1 begins at the largest); rates and sigma change at every update; there is no
-dropout; and there is no batch normalisation between synapses and neurons, so that the first weights decide how active hidden
-neurons are, and their spread (the training's ``gain``) has to be chosen for the data.
+over their range (there one in max_delay + 1 begins at the largest), and rates and sigma change at every update.
+
+Batch normalisation between synapses and neurons, as published, is the substrate's: ``spiking-normalised`` trains with it, gains
+and shifts at the rate of weights without decay, and folds it into what its chip holds. On any other spiking chip there is none:
+then the first weights decide how active hidden neurons are, and their spread (the training's ``gain``) has to be chosen for the
+data. Dropout, as published, is `dropout` (there 0.4 for SHD, 0.25 for SSC; 0 here unless it is set): what a hidden neuron sends
+to the next layer is dropped for a whole sample with this probability, or else multiplied by 1 / (1 - dropout). It is for updates
+alone: their losses and outputs are with it, predictions without.
 
 Source: Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024, arXiv:2306.17670.
 """
@@ -30,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from inmaterio.devices.randomness import Key
+from inmaterio.devices.randomness import Key, uniforms
 from inmaterio.devices.validation import InputError, check_array, check_name, check_range
 from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Update
 from inmaterio.learning_rules.perturbations import check_loss
@@ -44,8 +49,14 @@ DEFAULTS: Mapping[str, Any] = {"rates": 5e-3, "loss": "cross_entropy", "fine_tun
 PROGRAMS = False
 
 _DELAYS = Group(rate_factor=20.0, schedule="cosine", decayed=False)  # 0.1, where weights rise from 1e-3 to 5e-3
-_BIASES = Group(decayed=False)
-GROUPS: Mapping[str, Group] = {"delay": _DELAYS, "recurrent_delay": _DELAYS, "bias": _BIASES}
+_UNDECAYED = Group(decayed=False)
+GROUPS: Mapping[str, Group] = {
+    "delay": _DELAYS,
+    "recurrent_delay": _DELAYS,
+    "bias": _UNDECAYED,
+    "gain": _UNDECAYED,
+    "shift": _UNDECAYED,
+}
 
 KINDS = ("learned", "fixed", "none")
 
@@ -59,7 +70,7 @@ class State:
     updates : int
         Made so far.
     before : mapping of str to ndarray
-        What was asked of the chip when fine-tuning began; empty until then.
+        Parameters that were asked for when fine-tuning began, and running statistics where there are; empty until then.
     """
 
     updates: int = 0
@@ -85,6 +96,8 @@ class Settings:
         Part of the updates, at their end, that train weights alone on rounded delays.
     total_updates : int
         Of the whole training; a run says it by itself.
+    dropout : float
+        Probability, in [0, 1), that a hidden neuron sends nothing to the next layer in one sample of an update.
     """
 
     loss: str
@@ -94,6 +107,7 @@ class Settings:
     annealing: float
     fine_tune: float
     total_updates: int
+    dropout: float = 0.0
 
     def sigma(self, update: int) -> float:
         """Steps, at an update that is not of fine-tuning."""
@@ -115,6 +129,7 @@ def build(
     sigma_end: float = 0.23,
     annealing: float = 0.25,
     fine_tune: float = 0.1,
+    dropout: float = 0.0,
     total_updates: int = 0,
 ) -> Rule:
     """The rule on one substrate; parameters as in `Settings`.
@@ -137,10 +152,12 @@ def build(
     check_range("sigma_end", sigma_end, low=0.0, low_open=True, high_open=True, unit="steps")
     for name, value in (("annealing", annealing), ("fine_tune", fine_tune)):
         check_range(name, value, low=0.0, high=1.0)
+    check_range("dropout", dropout, low=0.0, high=1.0, high_open=True)
     check_range("total_updates", total_updates, low=1, unit="updates")
     longest = max((substrate.parameters[name].high for name in names), default=0.0)
     start = max(float(sigma_start) or 0.5 * longest, float(sigma_end))
-    settings = Settings(loss, delays, start, float(sigma_end), float(annealing), float(fine_tune), int(total_updates))
+    parts = float(sigma_end), float(annealing), float(fine_tune)
+    settings = Settings(loss, delays, start, *parts, int(total_updates), float(dropout))
     others = {"before rounding": False, "rounded": True} if delays == "learned" else {}
     return Rule(
         init,
@@ -163,8 +180,9 @@ def init(key: Key) -> State:
 def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: Key) -> Update:
     """dC/dtheta of the batch-mean loss C in the twin, at the values requested by now.
 
-    Of weights and biases, and of delays while they are learned. Forward in phase ``twin``, backward in phase ``backward``,
-    both counted as the host's. Loss and outputs in the diagnostics are the twin's: no device is read.
+    Of weights, and of biases or what stands in their place, and of delays while they are learned. Forward in phase ``twin``,
+    backward in phase ``backward``, both counted as the host's. Loss and outputs in the diagnostics are the twin's, with dropout
+    where there is any: no device is read.
 
     Raises
     ------
@@ -184,7 +202,9 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     if learning:
         _spread(twin, settings.sigma(state.updates))
     elif settings.delays == "learned" and not before:
-        before = {name.replace(".", "/"): to_array(tensor) for name, tensor in twin.named_parameters()}
+        before = {name.replace(".", "/"): to_array(tensor) for name, tensor in twin.named_parameters()} | _statistics(twin)
+    if settings.dropout:
+        _drop(substrate, twin, settings.dropout, batch.samples, key.at("dropout"))
     trained = {name: about for name, about in substrate.parameters.items() if learning or name not in names}
     mean_loss, outputs, gradients = twin_gradient(twin, trained, inputs, targets, settings.loss, output)
     with substrate.ledger.phase("twin"):
@@ -209,12 +229,14 @@ def predict_before(
     import torch
 
     checked = check_batch(inputs, samples, substrate.ports["input"])
-    twin = substrate.twin()
+    twin = substrate.twin().eval()
     with torch.no_grad():
         for name, tensor in twin.named_parameters():
             if state.before:
                 tensor.copy_(to_tensor(state.before[name.replace(".", "/")], tensor.dtype))
             dtype = tensor.dtype
+        if state.before and _statistics(twin):
+            twin.normalisation.use(state.before)
         if not rounded:
             _spread(twin, settings.sigma(min(state.updates, settings.first_fine)))
         outputs = to_array(twin(to_tensor(checked, dtype)))
@@ -226,3 +248,19 @@ def _spread(twin: Any, sigma: float) -> None:
     if not callable(getattr(twin, "use_gaussian", None)):
         raise InputError("the twin of this substrate has no use_gaussian; expected one whose delays can be spread")
     twin.use_gaussian(sigma)
+
+
+def _statistics(twin: Any) -> Mapping[str, Array]:
+    """Running statistics that a twin normalises with; empty where it does not."""
+    normalisation = getattr(twin, "normalisation", None)
+    return {} if normalisation is None else normalisation.held()
+
+
+def _drop(substrate: Any, twin: Any, dropout: float, samples: Samples, key: Key) -> None:
+    """Draw what every hidden neuron's spikes are multiplied by in each sample, 0 or 1 / (1 - dropout)."""
+    import torch
+
+    if not callable(getattr(twin, "use_dropout", None)):
+        raise InputError("the twin of this substrate has no use_dropout; expected dropout 0, or one whose spikes can be dropped")
+    drawn = [uniforms(key.at(k), samples, width) for k, width in enumerate(substrate.nominal().widths[1:-1], start=1)]
+    twin.use_dropout([to_tensor((one >= dropout) / (1.0 - dropout), torch.float64) for one in drawn])

@@ -11,43 +11,50 @@ jittered spikes, stuck neurons and links.
 Source: Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024, arXiv:2306.17670.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inmaterio.devices.validation import check_array, check_range
+from inmaterio.devices.validation import InputError, check_array, check_range
 from inmaterio.simulators import delayed_synapses, spiking_surrogate
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.delay_spectra import make_plan
 from inmaterio.simulators.host_work import PassWork
 from inmaterio.simulators.spiking_description import SpikingDescription
+from inmaterio.simulators.spiking_normalisation import BACKWARD_MACS, FORWARD_MACS
 
 if TYPE_CHECKING:
     import torch
 
 
-def make_twin(description: SpikingDescription, values: Mapping[str, Array]) -> "torch.nn.Module":
+def make_twin(
+    description: SpikingDescription, values: Mapping[str, Array], normalisation: "torch.nn.Module | None" = None
+) -> "torch.nn.Module":
     """The network as a torch module in the description's dtype, with these values, named as the chip's parameters are.
 
     It is called as ``twin(inputs)`` with inputs (batch, steps x channels) and returns scores (batch, outputs).
     ``twin.record(inputs)`` returns scores, the spikes of every layer that spikes, and h of every layer, (batch, steps, width).
-    ``twin.use_gaussian(sigma)`` and ``twin.use_rounded()`` choose what its delays are. ``twin.work`` is what its last pass took,
-    by events or by spectra; ``macs_per_sample`` and ``macs_backward_per_sample`` are what spectra would take.
+    ``twin.use_gaussian(sigma)`` and ``twin.use_rounded()`` choose what its delays are, ``twin.use_dropout(masks)`` what
+    multiplies the spikes that go on to the next layer. ``twin.work`` is what its last pass took, by events or by spectra;
+    ``macs_per_sample`` and ``macs_backward_per_sample`` are what spectra would take.
 
     Parameters
     ----------
     description : SpikingDescription
     values : mapping of str to ndarray
         One per parameter of the description.
+    normalisation : torch.nn.Module, optional
+        Takes what arrives over the synapses from layer to layer, in place of a bias, before it drives the neurons: see
+        `spiking_normalisation.make_normalisation`. Its parameters are then among the twin's, under ``normalisation``.
 
     Raises
     ------
     InputError
         When a value is missing or does not fit.
     """
-    return _twin()(description, values)  # type: ignore[no-any-return]
+    return _twin()(description, values, normalisation)  # type: ignore[no-any-return]
 
 
 @cache
@@ -56,13 +63,19 @@ def _twin() -> Any:
     import torch
 
     class SpikingTwin(torch.nn.Module):
-        def __init__(self, description: SpikingDescription, values: Mapping[str, Array]) -> None:
+        def __init__(
+            self, description: SpikingDescription, values: Mapping[str, Array], normalisation: torch.nn.Module | None
+        ) -> None:
             super().__init__()
             self.description = description
+            self.normalisation = normalisation
             self.sigma: float | None = None
             self.work = PassWork()
+            self.masks: tuple[torch.Tensor, ...] = ()
             self._dtype: torch.dtype = getattr(torch, description.dtype)
             for name, about in description.parameters().items():
+                if normalisation is not None and name.startswith("bias_"):
+                    continue
                 held = np.array(check_array(name, values[name], shape=about.shape))
                 self.register_parameter(name, torch.nn.Parameter(torch.from_numpy(held).to(self._dtype)))
 
@@ -74,6 +87,23 @@ def _twin() -> Any:
             """Take every delay for the nearest multiple of the resolution, half to even: as the chip does."""
             self.sigma = None
 
+        def use_dropout(self, masks: Sequence[torch.Tensor]) -> None:
+            """Multiply what each hidden layer sends to the next by its mask (batch, width), in every step alike; () is for none.
+
+            Spikes that are recorded, and those that a layer sends itself, are left as they are. Passes have to be of batches of
+            that size.
+
+            Raises
+            ------
+            InputError
+                When there is not one mask per hidden layer, or its width is another.
+            """
+            widths = self.description.widths[1:-1]
+            shapes = [tuple(one.shape) for one in masks]
+            if masks and shapes != [(len(masks[0]), width) for width in widths]:
+                raise InputError(f"masks have shapes {shapes}; expected (batch, width) for hidden layers of {widths} neurons")
+            self.masks = tuple(one.to(self._dtype) for one in masks)
+
         @property
         def taps(self) -> int:
             """Whole delays there are: 0 to max_delay."""
@@ -81,12 +111,17 @@ def _twin() -> Any:
 
         @property
         def macs_per_sample(self) -> int:
-            return self._macs(sides=(1, 1))
+            return self._macs(sides=(1, 1)) + self._macs_between(FORWARD_MACS)
 
         @property
         def macs_backward_per_sample(self) -> int:
             """The gradient of the weights everywhere, and that of what is sent behind the input."""
-            return self._macs(sides=(1, 2))
+            return self._macs(sides=(1, 2)) + self._macs_between(BACKWARD_MACS)
+
+        def _macs_between(self, each: int) -> int:
+            """Of the normalisation between synapses and neurons, and of masks behind them."""
+            normalised = 0 if self.normalisation is None else each * sum(self.description.widths[1:])
+            return self.description.total_steps * (normalised + sum(one.shape[1] for one in self.masks))
 
         def _macs(self, sides: tuple[int, int]) -> int:
             widths, steps = self.description.layer_widths, self.description.total_steps
@@ -117,11 +152,16 @@ def _twin() -> Any:
 
         def _drive(self, layer: int, spikes: torch.Tensor) -> torch.Tensor:
             weight, delay = self._synapses("", layer)
-            bias = self.get_parameter(f"bias_{layer}")
+            bias = weight.new_zeros(len(weight)) if self.normalisation is not None else self.get_parameter(f"bias_{layer}")
             if self.sigma is None or self.taps == 1:
                 return delayed_synapses.sharp_synapses(spikes, weight, self._whole(delay), bias, self.taps, self.work)
             kernels = delayed_synapses.gaussian_kernels(weight, delay, self.sigma, self.taps, self.work)
             return delayed_synapses.spread_synapses(spikes, kernels, bias, self.work)
+
+        def _normal(self, layer: int, spikes: torch.Tensor) -> torch.Tensor:
+            """What drives a layer's neurons from the layer below."""
+            drive = self._drive(layer, spikes)
+            return drive if self.normalisation is None else self.normalisation(layer, drive)  # type: ignore[no-any-return]
 
         def _neuron(self, leak: float) -> spiking_surrogate.Neuron:
             about = self.description
@@ -129,7 +169,7 @@ def _twin() -> Any:
             return spiking_surrogate.Neuron(known, about.threshold, about.reset == "soft", about.strict, about.refractory_steps)
 
         def _hidden(self, layer: int, spikes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            drive, neuron = self._drive(layer, spikes), self._neuron(self.description.leak)
+            drive, neuron = self._normal(layer, spikes), self._neuron(self.description.leak)
             if not self.description.recurrent:
                 return spiking_surrogate.fire(drive, neuron, self.work)
             weight, delay = self._synapses("recurrent_", layer)
@@ -152,7 +192,9 @@ def _twin() -> Any:
                 below, membrane = self._hidden(layer, below)
                 spikes.append(below)
                 membranes.append(membrane)
-            drive = self._drive(layers, below)
+                if self.masks:
+                    below = below * self.masks[layer - 1]
+            drive = self._normal(layers, below)
             if about.spiking_outputs:
                 below, membrane = spiking_surrogate.fire(drive, self._neuron(about.output_leak), self.work)
                 spikes.append(below)
