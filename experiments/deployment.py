@@ -199,8 +199,8 @@ def _error_on(loaded: LoadedRun, config: RunConfig, trained: Mapping[str, Array]
     built = build_substrates(config, parts.entry, widths, parts.dataset)
     if callable(getattr(built[parts.entry.learner], "folded", None)):
         raise InputError(
-            f"{config.substrate.name} is trained, not written to: what it folds into its chip can be; expected that kind of chip, "
-            "with its options"
+            f"{config.substrate.name} is trained, not written to: what was trained is folded into a chip; expected a chip, "
+            "such as spiking-ideal"
         )
     # a chip that holds what its host folds into it hands that on
     trained = loaded.substrate.folded() if callable(getattr(loaded.substrate, "folded", None)) else trained

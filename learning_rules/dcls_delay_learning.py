@@ -250,7 +250,7 @@ def _spread(twin: Any, sigma: float) -> None:
     twin.use_gaussian(sigma)
 
 
-def _statistics(twin: Any) -> Mapping[str, Array]:
+def _statistics(twin: Any) -> dict[str, Array]:
     """Running statistics that a twin normalises with; empty where it does not."""
     normalisation = getattr(twin, "normalisation", None)
     return {} if normalisation is None else normalisation.held()

@@ -181,7 +181,7 @@ def _module() -> Any:
             # in the statistics' own memory, unless this twin is of another dtype
             running = [torch.from_numpy(one).to(drive.dtype) for one in kept]
             gain, shift = self.get_parameter(f"gain_{layer}"), self.get_parameter(f"shift_{layer}")
-            normal = torch.nn.functional.batch_norm(flat, *running, gain, shift, trains, MOMENTUM, EPSILON)
+            normal = torch.nn.functional.batch_norm(flat, running[0], running[1], gain, shift, trains, MOMENTUM, EPSILON)
             if trains:
                 for own, moved in zip(kept, running, strict=True):
                     np.copyto(own, moved.numpy(), casting="same_kind")

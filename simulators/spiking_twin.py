@@ -161,7 +161,7 @@ def _twin() -> Any:
         def _normal(self, layer: int, spikes: torch.Tensor) -> torch.Tensor:
             """What drives a layer's neurons from the layer below."""
             drive = self._drive(layer, spikes)
-            return drive if self.normalisation is None else self.normalisation(layer, drive)  # type: ignore[no-any-return]
+            return drive if self.normalisation is None else self.normalisation(layer, drive)
 
         def _neuron(self, leak: float) -> spiking_surrogate.Neuron:
             about = self.description
