@@ -51,7 +51,9 @@ class NormalisedSpikingNetwork(AbstractSubstrate):
     ``bias_k``. ``weight_k`` has no limits, since what the chip is asked to hold is another number; that is cut to the
     chip's range. Their memory and the folding are the host's work, under role ``"host"`` and component ``"normalisation"``.
 
-    Running statistics move in training passes of the twin alone: see `spiking_normalisation.make_normalisation`.
+    Running statistics move in training passes of the twin alone: see `spiking_normalisation.make_normalisation`. They begin at 0
+    and 1, as torch's do: after n updates 0.9^n of that is left, which outweighs the variance of small drives for some tens of
+    updates, in which the chip does less than what is trained.
 
     Parameters
     ----------

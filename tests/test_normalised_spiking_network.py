@@ -135,7 +135,10 @@ def test_the_chip_does_what_the_twin_does_in_evaluation(form: str) -> None:
     with network.ledger.phase("evaluate"):
         shown = network.run(inputs, samples=np.arange(12), key=Key(1), membranes=True)
         states = network.states(inputs, samples=np.arange(12), key=Key(1))
+        counted = network.activity(inputs, samples=np.arange(12), key=Key(1))
         held = network.chip.read_back(key=Key(2))
+    np.testing.assert_array_equal(counted.scores, shown.scores)
+    np.testing.assert_array_equal(counted.spikes[:, 0], shown.spikes[0].sum(axis=(1, 2)))
     spiking = shown.membranes if network.description.spiking_outputs else shown.membranes[:-1]
     assert min(np.abs(one - 1.0).min() for one in spiking) > 1e-9, "no neuron is within rounding of its threshold"
     scores, spikes, membranes = network.twin().eval().record(torch.from_numpy(inputs))
