@@ -125,9 +125,13 @@ class NormalisedSpikingNetwork(AbstractSubstrate):
         """`SpikingNetwork.states` of the chip, written again first where running statistics have moved since."""
         return self._ready(key).states(inputs, samples=samples, key=key)
 
-    def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False) -> Spikes:
+    def run(self, inputs: Array, *, samples: Samples, key: Key, membranes: bool = False, on_chip: bool = False) -> Spikes:
         """`SpikingNetwork.run` of the chip, written again first where running statistics have moved since."""
-        return self._ready(key).run(inputs, samples=samples, key=key, membranes=membranes)
+        return self._ready(key).run(inputs, samples=samples, key=key, membranes=membranes, on_chip=on_chip)
+
+    def synapses(self, *, key: Key) -> Mapping[str, Array]:
+        """`SpikingNetwork.synapses` of the chip, folded weights and biases, written again first as for a run."""
+        return self._ready(key).synapses(key=key)
 
     def activity(self, inputs: Array, *, samples: Samples, key: Key) -> Activity:
         """`SpikingNetwork.activity` of the chip, written again first where running statistics have moved since."""

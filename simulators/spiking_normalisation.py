@@ -140,7 +140,7 @@ def make_normalisation(
     module is in training mode, as modules of torch are to begin with, and gradients are recorded; in evaluation mode, or where
     torch records none, running ones are used and nothing moves. ``normalisation.use(values)`` takes running statistics as
     `RunningStatistics.values` gave them from then on, in this module alone, which then trains no more; ``held()`` gives those
-    that are in use.
+    that are in use, ``trains()`` says whether the next pass trains.
     """
     return _module()(gains, shifts, statistics, dtype)  # type: ignore[no-any-return]
 
@@ -167,12 +167,15 @@ def _module() -> Any:
         def use(self, values: Mapping[str, Array]) -> None:
             self.given = {name: np.array(values[name]) for name in self.statistics.values()}
 
+        def trains(self) -> bool:
+            return self.training and torch.is_grad_enabled() and self.given is None
+
         def forward(self, layer: int, drive: torch.Tensor) -> torch.Tensor:
             if self.given is None:
                 kept = self.statistics.means[layer - 1], self.statistics.variances[layer - 1]
             else:
                 kept = self.given[f"normalisation/mean_{layer}"], self.given[f"normalisation/variance_{layer}"]
-            trains = self.training and torch.is_grad_enabled() and self.given is None
+            trains = self.trains()
             flat = drive.reshape(-1, drive.shape[-1])
             if trains and len(flat) < 2:
                 raise InputError(

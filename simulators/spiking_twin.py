@@ -68,7 +68,7 @@ def _twin() -> Any:
         ) -> None:
             super().__init__()
             self.description = description
-            self.normalisation = normalisation
+            self.normalisation: Any = normalisation
             self.sigma: float | None = None
             self.work = PassWork()
             self.masks: tuple[torch.Tensor, ...] = ()
@@ -161,7 +161,13 @@ def _twin() -> Any:
         def _normal(self, layer: int, spikes: torch.Tensor) -> torch.Tensor:
             """What drives a layer's neurons from the layer below."""
             drive = self._drive(layer, spikes)
-            return drive if self.normalisation is None else self.normalisation(layer, drive)
+            if self.normalisation is None:
+                return drive
+            # statistics are sums over the drive, which is read again to be normalised; back, sums over it and its gradient
+            size, trains = drive.numel(), self.normalisation.trains()
+            self.work.forward.add(macs=(FORWARD_MACS if trains else 1) * size, words=(3 if trains else 2) * size)
+            self.work.backward.add(macs=BACKWARD_MACS * size, words=5 * size)
+            return self.normalisation(layer, drive)  # type: ignore[no-any-return]
 
         def _neuron(self, leak: float) -> spiking_surrogate.Neuron:
             about = self.description
@@ -194,6 +200,8 @@ def _twin() -> Any:
                 membranes.append(membrane)
                 if self.masks:
                     below = below * self.masks[layer - 1]
+                    for work in (self.work.forward, self.work.backward):
+                        work.add(macs=below.numel(), words=2 * below.numel())
             drive = self._normal(layers, below)
             if about.spiking_outputs:
                 below, membrane = spiking_surrogate.fire(drive, self._neuron(about.output_leak), self.work)

@@ -15,6 +15,7 @@ from inmaterio.learning_rules import e_prop, spatial_learning_through_time, thre
 from inmaterio.learning_rules.contract import Batch
 from inmaterio.simulators import delay_spectra
 from inmaterio.simulators.host_work import Work
+from inmaterio.simulators.normalised_spiking_network import build
 from inmaterio.simulators.spiking_description import SpikingDescription
 from inmaterio.simulators.spiking_network import SpikingNetwork
 from inmaterio.simulators.spiking_twin import make_twin
@@ -265,6 +266,26 @@ def test_products_of_spectra_are_those_that_torch_counts(hidden: tuple[int, ...]
     assert twin.work.forward.macs == ahead + TAPS * synapses + neurons
     spiking = BATCH * LENGTH * sum(description.widths[1:-1])
     assert twin.work.backward.macs == back + (2 * TAPS + 2) * synapses + neurons + spiking
+
+
+def test_normalisation_and_dropout_come_on_top() -> None:
+    network = build((8 * SENDERS, 4, RECEIVERS), chip=Key(0), steps=8, tail_steps=6, max_delay=TAPS - 1, delays="none")
+    inputs = np.zeros((BATCH, 8 * SENDERS))  # no events: what is left is the neurons' and what stands between
+    plain, _ = twin_of((4,), delays="none", threshold=1e9)
+    base, back = run(plain, inputs)
+    twin = network.twin()
+    twin.use_dropout((torch.ones(BATCH, 4),))
+    forward, backward = run(twin, inputs)
+    steps, biases = BATCH * LENGTH, BATCH * LENGTH * (4 + RECEIVERS)
+    assert forward.macs - base.macs == 3 * steps * (4 + RECEIVERS) + steps * 4
+    assert forward.words - base.words == 3 * steps * (4 + RECEIVERS) + 2 * steps * 4
+    assert backward.macs - back.macs == 4 * steps * (4 + RECEIVERS) + steps * 4
+    # the bias is a shift, whose sum is among those of the normalisation
+    assert backward.words - back.words == 5 * steps * (4 + RECEIVERS) + 2 * steps * 4 - biases - (4 + RECEIVERS)
+    assert back.operations - backward.operations == biases
+    with torch.no_grad():
+        twin(torch.from_numpy(inputs).float())
+    assert twin.work.forward.macs - base.macs == steps * (4 + RECEIVERS) + steps * 4
 
 
 def test_words_of_spectra_by_hand() -> None:
