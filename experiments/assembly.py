@@ -29,6 +29,10 @@ EXPECTED = tuple(name for name in vars(Substrate) if not name.startswith("_"))
 CALIBRATION_ROWS = 1000
 """Most training rows on which detectors and features are standardised."""
 
+TRAINING_CHIPS, OTHER_CHIPS = "chip", "other chip"
+"""Streams of static errors: of the chips that networks are trained on, and of those that trained ones are written to. Chip 0 of
+one is not chip 0 of the other."""
+
 
 @functools.lru_cache(maxsize=2)
 def dataset_of(name: str) -> Dataset:
@@ -251,11 +255,13 @@ def time_options(name: str, options: Mapping[str, Any], dataset: Dataset) -> dic
     return {option: value for option, value in given.items() if option not in options}
 
 
-def build_substrates(config: RunConfig, entry: RuleEntry, widths: tuple[int, ...], dataset: Dataset) -> dict[str, Any]:
+def build_substrates(
+    config: RunConfig, entry: RuleEntry, widths: tuple[int, ...], dataset: Dataset, *, chips: str = TRAINING_CHIPS
+) -> dict[str, Any]:
     """The substrate of every role of a rule.
 
-    `config.partners` name those of all roles but one; `config.substrate` fills the one left. `dataset` gives those with time in
-    them their steps.
+    `config.partners` name those of all roles but one; `config.substrate` fills the one left, with a chip of the stream `chips`.
+    `dataset` gives those with time in them their steps.
 
     Raises
     ------
@@ -273,7 +279,8 @@ def build_substrates(config: RunConfig, entry: RuleEntry, widths: tuple[int, ...
         wanted = replace(wanted, hidden=config.substrate.hidden) if role in config.partners and not wanted.hidden else wanted
         inner = (widths[0], *wanted.hidden, widths[-1])
         options = {**wanted.options, **time_options(wanted.name, wanted.options, dataset)}
-        built[role] = find_substrate(wanted.name).build(inner, chip=Key(wanted.chip, ("chip",)), **options)
+        stream = TRAINING_CHIPS if role in config.partners else chips
+        built[role] = find_substrate(wanted.name).build(inner, chip=Key(wanted.chip, (stream,)), **options)
         check_substrate(wanted.name, built[role])
         place = "" if len(chosen) == 1 else f" as {role}"
         if role == entry.learner and config.training.placement == "digital-readout":

@@ -62,7 +62,10 @@ def deploy_command(
     vary: Annotated[
         str | None, typer.Option(help="NAME=VALUE,VALUE,...: an option at several values; NAME,NAME=... several together.")
     ] = None,
-    chips: Annotated[int, typer.Option(help="Chips: static errors of the devices.")] = 1,
+    chips: Annotated[int, typer.Option(help="Chips: static errors of the devices; none of them was trained on.")] = 1,
+    own_chip: Annotated[
+        bool, typer.Option("--own-chip", help="The chip that each run was trained on, in place of others: what options do to it.")
+    ] = False,
     clip: Annotated[bool, typer.Option("--clip", help="Cut values that a chip cannot hold; else they are refused.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for deployment.json and report.html.")] = Path("deployment"),
     as_json: Json = False,
@@ -82,6 +85,7 @@ def deploy_command(
             options=option_values(option or ()),
             vary=varied(vary),
             chips=chips,
+            own_chip=own_chip,
             clip=clip,
             command=f"inmaterio {shlex.join(sys.argv[1:])}",
             progress=move,

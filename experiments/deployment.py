@@ -2,6 +2,10 @@
 
 Nothing is trained. The values that a finished run had asked for are written once to each of several chips, and the test rows
 are predicted there. A level is a set of options: what `vary` names, alone or several together, at one of its values.
+
+Chips are drawn from a stream of their own, which no network is trained on: chip 0 here is another than chip 0 of a run. A run's
+own chip can be asked for instead, to see what other options do to a network that knows its chip's errors. Every run meets
+the same chips.
 """
 
 import inspect
@@ -15,7 +19,14 @@ import numpy as np
 
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_array, check_range
-from inmaterio.experiments.assembly import build_rule, build_substrates, hyperparameters, with_updates
+from inmaterio.experiments.assembly import (
+    OTHER_CHIPS,
+    TRAINING_CHIPS,
+    build_rule,
+    build_substrates,
+    hyperparameters,
+    with_updates,
+)
 from inmaterio.experiments.compare import write_json
 from inmaterio.experiments.configuration import RunConfig, SubstrateConfig
 from inmaterio.experiments.metrics import spread
@@ -90,6 +101,7 @@ def study_deployment(
     options: Mapping[str, Any] | None = None,
     vary: tuple[Sequence[str], Sequence[Any]] = ((), ()),
     chips: int = 1,
+    own_chip: bool = False,
     clip: bool = False,
     command: str = "",
     progress: Progress | None = None,
@@ -110,7 +122,9 @@ def study_deployment(
     vary : (sequence of str, sequence)
         Names of options, and the values that they take together.
     chips : int
-        Chips per run and level: seeds of static errors, from 0. With one, chip 0.
+        Chips per run and level: seeds of static errors, from 0, of a stream that no network is trained on.
+    own_chip : bool
+        Write to the chip that each run was trained on, one per run, in place of others.
     clip : bool
         Whether values that a chip cannot hold are cut to its range; otherwise they are refused.
     command : str
@@ -120,22 +134,27 @@ def study_deployment(
     -------
     dict
         As written, in place of another study's table in the same folder: ``settings``, and ``rows``, one per rule, trained
-        substrate, data and level, with errors per run and chip, their mean and standard deviation over both, what the runs
-        themselves ended with, and the mean difference with the standard deviation over runs of the mean over chips.
+        substrate, data and level: ``errors`` per run and chip; their mean and the standard deviations ``runs_std`` and
+        ``chips_std`` (see `spreads`) and ``error_std``, over runs and chips together; what the runs themselves ended with
+        (``own_mean``, ``own_std``); and the mean difference, with the standard deviation over runs of the mean over chips
+        (``lost_mean``, ``lost_std``). A standard deviation is None where there is one of the kind alone.
 
     Raises
     ------
     InputError
-        When there is no such run, the substrate has not the same parameters, an option does not fit, or a trained value lies
-        outside what the chip can hold and `clip` is not set.
+        When there is no such run, the substrate has not the same parameters, an option does not fit, several chips are to be
+        each run's own, or a trained value lies outside what the chip can hold and `clip` is not set.
     """
     check_range("chips", chips, low=1)
+    if own_chip and chips > 1:
+        raise InputError(f"chips is {chips} with each run's own chip; expected 1: a run was trained on one chip")
     runs, levels, options = find_runs(places), levels_of(*vary), dict(options or {})
     if not runs:
         raise InputError("no run is named; expected a run directory or the folder of a comparison")
     out = Path(out)
     kept = _kept(out)
     found: dict[tuple[str, str, str], dict[str, list[Any]]] = {}
+    stream = TRAINING_CHIPS if own_chip else OTHER_CHIPS
     done, total = 0, len(runs) * len(levels) * chips
     for run in runs:
         config, dataset = read_run(run)
@@ -147,14 +166,15 @@ def study_deployment(
         trained = {str(one.attrs["parameter"]): one.values for name, one in dataset.items() if str(name).startswith("requested_")}
         loaded: LoadedRun | None = None
         for level, errors in zip(levels, group["levels"], strict=True):
-            configs = [_on(config, substrate, {**options, **level.options}, chip) for chip in range(chips)]
-            names = [f"{config_hash(one)} {dataset.attrs['hash']}{' clipped' if clip else ''}" for one in configs]
+            numbers = [config.substrate.chip] if own_chip else range(chips)
+            configs = [_on(config, substrate, {**options, **level.options}, chip) for chip in numbers]
+            names = [f"{config_hash(one)} {dataset.attrs['hash']} {stream}{' clipped' if clip else ''}" for one in configs]
             if any(name not in kept for name in names):
                 loaded = load_run(run) if loaded is None else loaded
                 try:
                     for name, wanted in zip(names, configs, strict=True):
                         if name not in kept:
-                            kept[name] = _error_on(loaded, wanted, trained, clip)
+                            kept[name] = _error_on(loaded, wanted, trained, clip, stream)
                 except InputError as error:
                     raise InputError(f"{run} cannot be written to {substrate}: {error}") from None
                 _keep(out, kept)
@@ -168,6 +188,7 @@ def study_deployment(
         "varied": list(vary[0]),
         "values": [level.value if level.value is not None else level.label for level in levels],
         "chips": chips,
+        "own_chip": own_chip,
         "command": command,
     }
     rows = [
@@ -190,13 +211,13 @@ def _on(config: RunConfig, substrate: str, options: Mapping[str, Any], chip: int
     return changed
 
 
-def _error_on(loaded: LoadedRun, config: RunConfig, trained: Mapping[str, Array], clip: bool) -> float:
-    """Test error of trained values on the chip of a configuration."""
+def _error_on(loaded: LoadedRun, config: RunConfig, trained: Mapping[str, Array], clip: bool, stream: str) -> float:
+    """Test error of trained values on the chip of a configuration, out of a stream of chips."""
     parts = loaded.parts
     if config.training.placement == "digital-readout":
         raise InputError("a readout in the host is no network that can be written to a chip; expected another run")
     widths = (parts.dataset.features, *config.substrate.hidden, parts.dataset.outputs)
-    built = build_substrates(config, parts.entry, widths, parts.dataset)
+    built = build_substrates(config, parts.entry, widths, parts.dataset, chips=stream)
     if callable(getattr(built[parts.entry.learner], "folded", None)):
         raise InputError(
             f"{config.substrate.name} is trained, not written to: what was trained is folded into a chip; expected a chip, "
@@ -240,11 +261,35 @@ def within_range(trained: Mapping[str, Array], parameters: Mapping[str, Paramete
     return found
 
 
+def spreads(errors: Sequence[Sequence[float]]) -> tuple[float | None, float | None]:
+    """How far runs and chips spread, told apart.
+
+    Parameters
+    ----------
+    errors : sequence of sequence of float, shape (runs, chips)
+
+    Returns
+    -------
+    between_runs : float or None
+        Standard deviation over runs of the mean over chips: what another run of training changes; of the spread of chips a part
+        1/sqrt(chips) is left in it. None for one run.
+    between_chips : float or None
+        Standard deviation over chips within a run, pooled over runs: the square root of the mean of their variances. None for one
+        chip.
+    """
+    table = np.asarray(errors, dtype=np.float64)
+    runs, chips = table.shape
+    between_runs = float(table.mean(axis=1).std(ddof=1)) if runs > 1 else None
+    between_chips = float(np.sqrt(table.var(axis=1, ddof=1).mean())) if chips > 1 else None
+    return between_runs, between_chips
+
+
 def _row(place: tuple[str, str, str], level: Level, group: Mapping[str, Any], errors: Sequence[Sequence[float]]) -> Row:
     rule, trained_on, data = place
     every = spread([error for run in errors for error in run])
     own = spread(group["own"])
     lost = spread([float(np.mean(run)) - before for run, before in zip(errors, group["own"], strict=True)])
+    between_runs, between_chips = spreads(errors)
     return {
         "rule": rule,
         "trained_on": trained_on,
@@ -256,6 +301,8 @@ def _row(place: tuple[str, str, str], level: Level, group: Mapping[str, Any], er
         "own_std": own.std,
         "error_mean": every.mean,
         "error_std": every.std,
+        "runs_std": between_runs,
+        "chips_std": between_chips,
         "lost_mean": lost.mean,
         "lost_std": lost.std,
         "errors": [list(run) for run in errors],

@@ -1,6 +1,5 @@
 """The table and the page of a deployment study."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from inmaterio.devices.validation import InputError
 from inmaterio.experiments.deployment import FILE, Row
 from inmaterio.experiments.plots import Curve, Look, curves_svg, swatch_svg
+from inmaterio.experiments.study_page import figure_text, scale_of, write_study_page
 
 
 def level_name(settings: Mapping[str, Any]) -> str:
@@ -24,36 +23,56 @@ def deployment_table(document: Mapping[str, Any]) -> tuple[Table, list[str]]:
     """Rows of a study for the terminal, and its footnotes."""
     rows, settings = document["rows"], document["settings"]
     percent = rows[0]["metric"] == "error"
-    scale, digits = (100.0, 1) if percent else (1.0, 3)
+    unit = " %" if percent else ""
     runs = max(len(row["runs"]) for row in rows)
-    title = f"written to {settings['substrate']}: {runs} runs x {settings['chips']} chips"
-    table = Table(title=title, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    chips = "each on its own chip" if settings["own_chip"] else f"x {settings['chips']} chips"
+    table = Table(
+        title=f"written to {settings['substrate']}: {runs} runs {chips}", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
     table.add_column("rule, trained on, data", overflow="fold")
     if settings["varied"]:
         table.add_column("level", justify="right")
-    for heading in ("as trained", "on the other chips", "lost"):
-        table.add_column(f"{heading}{' %' if percent else ''}", justify="right", no_wrap=True)
+    there = "on its own\nchip" if settings["own_chip"] else "on the other\nchips"
+    for heading in (f"as\ntrained{unit}", f"{there}{unit}", "± over\nruns", "± over\nchips", f"lost{unit}"):
+        table.add_column(heading, justify="right", no_wrap=True)
     before = None
     for row in rows:
         place = f"{row['rule']}, {row['trained_on']}, {row['data']}"
-        cells = [
-            _spread(row["own_mean"], row["own_std"], scale, digits),
-            _spread(row["error_mean"], row["error_std"], scale, digits),
-            _spread(row["lost_mean"], row["lost_std"], scale, digits, "+"),
-        ]
         level = [row["level"]] if settings["varied"] else []
-        table.add_row(escape(place) if place != before else "", *level, *cells)
+        table.add_row(escape(place) if place != before else "", *level, *_figures(row, percent).values())
         before = place
     notes = [f"Level: {level_name(settings)}."] if settings["varied"] else []
+    own = "chip that a run was trained on is drawn again"
+    other = "chips are none that a network was trained on"
     notes += [
-        f"{'Error' if percent else rows[0]['metric']} on test rows, mean ± standard deviation over runs and chips; lost: over "
-        "runs, each averaged over its chips. Nothing was trained on the other chips."
+        f"{'Error' if percent else rows[0]['metric']} on test rows. ± of as trained and lost: standard deviation over runs. "
+        "Over runs: of the mean over chips; over chips: within a run, pooled over runs; a dash where there is one alone.",
+        f"The {own if settings['own_chip'] else other}. Nothing was trained there.",
     ]
     return table, notes
 
 
-def _spread(mean: float, std: float | None, scale: float, digits: int, sign: str = "") -> str:
-    return f"{scale * mean:{sign}.{digits}f}" + ("" if std is None else f" ±{scale * std:.{digits}f}")
+def _figures(row: Row, percent: bool) -> dict[str, str]:
+    """What a line of the table or of the page says in numbers; a dash where a spread has nothing to rest on."""
+    scale, digits = scale_of(percent)
+    spreads = {
+        name: "-" if row[key] is None else f"{scale * row[key]:.{digits}f}"
+        for name, key in (("runs", "runs_std"), ("chips", "chips_std"))
+    }
+    return {
+        "own": figure_text(row["own_mean"], row["own_std"], percent),
+        "error": figure_text(row["error_mean"], None, percent),
+        **spreads,
+        "lost": figure_text(row["lost_mean"], row["lost_std"], percent, "+"),
+    }
+
+
+def where(settings: Mapping[str, Any]) -> str:
+    """What the values were written to, in words."""
+    if settings["own_chip"]:
+        return "the chip that each was trained on"
+    count = settings["chips"]
+    return f"each of {count} other chips" if count > 1 else "one other chip"
 
 
 def deployment_svg(rows: Sequence[Row], settings: Mapping[str, Any], *, name: str) -> str:
@@ -87,52 +106,24 @@ def write_deployment_report(out: Path) -> Path:
     InputError
         When ``deployment.json`` is missing or damaged, or the page cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    out = Path(out)
-    try:
-        document = json.loads((out / FILE).read_text(encoding="utf-8"))
-        context = _context(document)
-    except OSError as error:
-        raise InputError(f"cannot read {out / FILE}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{out / FILE} is damaged: {type(error).__name__} {error}") from None
-    loader = FileSystemLoader(Path(__file__).with_name("templates"))
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.get_template("deployment.html.jinja").render(context)
-    file = out / "report.html"
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        partial.replace(file)
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}") from None
-    return file
+    return write_study_page(out, FILE, "deployment.html.jinja", _context)
 
 
 def _context(document: Mapping[str, Any]) -> dict[str, Any]:
     rows, settings = list(document["rows"]), dict(document["settings"])
     percent = rows[0]["metric"] == "error"
-    scale, digits = (100.0, 1) if percent else (1.0, 3)
     places = list(dict.fromkeys((row["rule"], row["trained_on"]) for row in rows))
     sections = []
     for i, data in enumerate(dict.fromkeys(row["data"] for row in rows)):
         own = [row for row in rows if row["data"] == data]
         lines = [
-            {
-                "rule": row["rule"],
-                "trained_on": row["trained_on"],
-                "level": row["level"],
-                "own": _spread(row["own_mean"], row["own_std"], scale, digits),
-                "error": _spread(row["error_mean"], row["error_std"], scale, digits),
-                "lost": _spread(row["lost_mean"], row["lost_std"], scale, digits, "+"),
-            }
-            for row in own
+            {"rule": row["rule"], "trained_on": row["trained_on"], "level": row["level"], **_figures(row, percent)} for row in own
         ]
         sections.append({"data": data, "svg": deployment_svg(own, settings, name=f"d{i}"), "lines": lines})
     return {
         "substrate": settings["substrate"],
-        "chips": settings["chips"],
+        "where": where(settings),
+        "there": "its own chip" if settings["own_chip"] else "the other chips",
         "runs": max(len(row["runs"]) for row in rows),
         "varied": level_name(settings),
         "unit": "%" if percent else rows[0]["metric"],

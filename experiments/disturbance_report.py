@@ -1,6 +1,5 @@
 """The page and the table of a disturbance study."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from inmaterio.devices.validation import InputError
 from inmaterio.experiments.disturbance import FILE
 from inmaterio.experiments.disturbance_plots import line_svg, looks, overview_svg
 from inmaterio.experiments.disturbance_rows import Row, share_text, statements
 from inmaterio.experiments.metrics import DECIDING_PAIRS
 from inmaterio.experiments.plots import swatch_svg
 from inmaterio.experiments.report_tables import plain
+from inmaterio.experiments.study_page import figure_text, scale_of, write_study_page
 from inmaterio.experiments.tables import broken, short
 
 POINTS = ("before", "at", "after", "end", "undisturbed")
@@ -25,13 +24,6 @@ def headings(kind: str) -> tuple[str, ...]:
     """What the columns of `POINTS` are called."""
     first = "at the knock" if kind == "knock" else "after the first step"
     return ("before", first, "1 epoch on", "at the end", "undisturbed")
-
-
-def figure_text(figure: Mapping[str, Any], percent: bool) -> str:
-    """Mean and standard deviation of an error over the seeds, in percent without the sign where it is a rate."""
-    scale, digits = (100.0, 1) if percent else (1.0, 3)
-    spread = "" if figure["std"] is None else f" ±{scale * figure['std']:.{digits}f}"
-    return f"{scale * figure['mean']:.{digits}f}{spread}"
 
 
 def disturbance_tables(rows: Sequence[Row], *, width: int = 120) -> list[Table]:
@@ -59,7 +51,7 @@ def _table(rows: Sequence[Row], narrow: bool) -> Table:
         cells = [
             row["rule"],
             row["model"],
-            *(figure_text(row[point], percent) for point in POINTS),
+            *(figure_text(row[point]["mean"], row[point]["std"], percent) for point in POINTS),
             share_text(row),
             row["verdict"],
         ]
@@ -91,27 +83,8 @@ def write_disturbance_report(out_dir: Path) -> Path:
     InputError
         When ``disturbance.json`` is missing or damaged, or the page cannot be written.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     out_dir = Path(out_dir)
-    try:
-        document = json.loads((out_dir / FILE).read_text(encoding="utf-8"))
-        context = _context(document, out_dir)
-    except OSError as error:
-        raise InputError(f"cannot read {out_dir / FILE}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{out_dir / FILE} is damaged: {type(error).__name__} {error}") from None
-    loader = FileSystemLoader(Path(__file__).with_name("templates"))
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.get_template("disturbance.html.jinja").render(context)
-    out = out_dir / "report.html"
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        partial.replace(out)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}") from None
-    return out
+    return write_study_page(out_dir, FILE, "disturbance.html.jinja", lambda document: _context(document, out_dir))
 
 
 def _context(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -165,7 +138,7 @@ def _caption(row: Row) -> str:
 
 def _line(row: Row, percent: bool, folder: Path) -> dict[str, Any]:
     left = row["left"]
-    scale, digits = (100.0, 1) if percent else (1.0, 3)
+    scale, digits = scale_of(percent)
     interval = "" if left["low"] is None else f"{scale * left['low']:+.{digits}f} to {scale * left['high']:+.{digits}f}"
     cosines = [row["cosine"][name] for name in ("before", "after")]
     return {
@@ -174,8 +147,8 @@ def _line(row: Row, percent: bool, folder: Path) -> dict[str, Any]:
         "fixed": not row["adapts"],
         "model": row["model"].partition(" every ")[0],
         "again": "".join(row["model"].partition(" every ")[1:]).strip(),
-        "errors": [figure_text(row[point], percent) for point in POINTS],
-        "left": f"{scale * left['mean']:+.{digits}f}",
+        "errors": [figure_text(row[point]["mean"], row[point]["std"], percent) for point in POINTS],
+        "left": figure_text(left["mean"], None, percent, "+"),
         "interval": interval,
         "standing": row["standing"],
         "recovered": share_text(row),

@@ -1,19 +1,24 @@
 """Trained values on other chips: what is kept, what is varied, what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from inmaterio.devices.ledger import Ledger
+from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
+from inmaterio.experiments.assembly import OTHER_CHIPS, TRAINING_CHIPS, build_substrates, dataset_of
 from inmaterio.experiments.command_line import main
 from inmaterio.experiments.configuration import DataConfig, RuleConfig, RunConfig, SubstrateConfig, TrainingConfig
-from inmaterio.experiments.deployment import FILE, find_runs, levels_of, study_deployment, within_range
+from inmaterio.experiments.deployment import FILE, find_runs, levels_of, spreads, study_deployment, within_range
 from inmaterio.experiments.deployment_report import deployment_table, write_deployment_report
+from inmaterio.experiments.registry import find_rule
 from inmaterio.experiments.run import run
 from inmaterio.experiments.run_directory import read_scalars
-from inmaterio.simulators.capabilities import Parameter
+from inmaterio.simulators.capabilities import Parameter, Write
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +56,73 @@ def test_more_spread_loses_more_and_chips_differ(trained: Path, tmp_path: Path) 
     table, notes = deployment_table(document)
     assert len(table.rows) == 3
     assert notes[0] == "Level: device spread and programming noise."
-    assert "Nothing was trained" in notes[1]
+    assert "Nothing was trained" in notes[2]
+    # One run has no spread between runs.
+    assert [row["runs_std"] for row in rows] == [None] * 3
+    assert [row["chips_std"] for row in rows] == [pytest.approx(np.std(row["errors"][0], ddof=1)) for row in rows]
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[4] == ["-"] * 3
+    assert cells[5] == [f"{100 * row['chips_std']:.1f}" for row in rows]
     page = write_deployment_report(tmp_path).read_text(encoding="utf-8")
+    assert "once to each of 6 other chips" in page
+    assert page.count(f"<td>{cells[3][2]}</td><td>-</td><td>{cells[5][2]}</td>") == 1
     assert "<svg" in page
     assert "http" not in page
+
+
+def test_runs_and_chips_spread_apart() -> None:
+    """Two runs of three chips: means 2 and 6; within them the variances are 1 and 16."""
+    between_runs, between_chips = spreads([[1.0, 2.0, 3.0], [2.0, 6.0, 10.0]])
+    assert between_runs == pytest.approx(np.sqrt(8.0))
+    assert between_chips == pytest.approx(np.sqrt(8.5))
+    assert spreads([[1.0], [3.0]]) == (pytest.approx(np.sqrt(2.0)), None)
+    assert spreads([[1.0, 3.0]]) == (None, pytest.approx(np.sqrt(2.0)))
+    assert spreads([[1.0]]) == (None, None)
+
+
+def test_chips_are_none_that_was_trained_on_but_for_the_own_one(tmp_path: Path) -> None:
+    """A network that was trained on chip 1 knows its errors: that chip alone, asked for on purpose, loses nothing."""
+    config = RunConfig(
+        data=DataConfig("digits", train_limit=400, test_limit=200),
+        substrate=SubstrateConfig("crossbars-ideal", (16,), {"device_spread": 1.0}, chip=1),
+        rule=RuleConfig("dual-propagation"),
+        training=TrainingConfig(epochs=3, probe_epochs=()),
+    )
+    folder = run(config, tmp_path)
+    (own,) = study_deployment([folder], "crossbars-ideal", out=tmp_path / "own", own_chip=True)["rows"]
+    assert own["errors"] == [[own_error(folder)]]
+    other = study_deployment([folder], "crossbars-ideal", out=tmp_path / "other", chips=4)
+    (errors,) = other["rows"][0]["errors"]
+    assert min(errors) > own_error(folder) + 0.1, "chip 1 of the study is not chip 1 of training"
+    again = study_deployment([folder], "crossbars-ideal", out=tmp_path / "again", chips=4)
+    assert again["rows"] == other["rows"]
+    # In one folder the one is not taken for the other.
+    (mixed,) = study_deployment([folder], "crossbars-ideal", out=tmp_path / "other", own_chip=True)["rows"]
+    assert mixed["errors"] == own["errors"]
+    assert "once to the chip that each was trained on" in write_deployment_report(tmp_path / "other").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="chips is 2 with each run's own chip; expected 1"):
+        study_deployment([folder], "crossbars-ideal", out=tmp_path / "own", own_chip=True, chips=2)
+
+
+def test_streams_of_chips_are_apart() -> None:
+    """The same number names one chip to train on and another to write to; options and widths being the same."""
+    config = RunConfig(
+        substrate=SubstrateConfig("crossbars-ideal", (4,), {"device_spread": 0.5}), rule=RuleConfig("dual-propagation")
+    )
+    entry, data = find_rule("dual-propagation"), dataset_of("digits")
+
+    def held(chip: int, stream: str) -> np.ndarray:
+        wanted = replace(config, substrate=replace(config.substrate, chip=chip))
+        built = build_substrates(wanted, entry, (64, 4, 10), data, chips=stream)[entry.learner]
+        ledger = Ledger()
+        built.attach(ledger, "substrate")
+        with ledger.phase("initialise"):
+            built.program({name: Write(np.full(one.shape, 0.5)) for name, one in built.parameters.items()}, key=Key(0))
+            return np.asarray(built.read_back(key=Key(0))["weight_1"])
+
+    chips = [held(chip, stream) for stream in (TRAINING_CHIPS, OTHER_CHIPS) for chip in (0, 1)]
+    assert len({chip.tobytes() for chip in chips}) == 4
+    np.testing.assert_array_equal(held(1, OTHER_CHIPS), chips[3])
 
 
 def test_what_is_done_is_not_done_again(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
