@@ -26,7 +26,6 @@ TrainLimit = Annotated[int | None, typer.Option(help="Use no more than so many r
 Optimiser = Annotated[str, typer.Option(help="'sgd', 'adam', ...: of every rule.")]
 Hyper = Annotated[list[str] | None, typer.Option(help="RULE.NAME=VALUE, a hyperparameter of a rule; VALUE as in TOML.")]
 Option = Annotated[list[str] | None, typer.Option(help="SUBSTRATE.NAME=VALUE, an option of a substrate; VALUE as in TOML.")]
-Tuned = Annotated[Path | None, typer.Option(help="Folder of tuned settings; the package's by default.")]
 """Options of every command that compares rules; what is taken by default is the command's."""
 
 SUBSTRATES = "Substrates, by name or FILE.py:NAME, NAME being in the file's PRESETS."
@@ -89,12 +88,22 @@ def compare_command(
     ] = None,
     hyper: Hyper = None,
     option: Option = None,
-    tuned: Tuned = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of tuned learning rates, in place of the package's; what is chosen is kept there too.  "
+            "[default: the package's, which are only read]"
+        ),
+    ] = None,
     costs: Costs = None,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
     """Which rule trains this substrate, how well, and at what cost against backpropagation?
+
+    What is found lies in OUT; learning rates that were chosen (never with --quick or --factor) are in OUT/tuned, where
+    `--tuned OUT/tuned` finds them for other comparisons. Typed again, a comparison goes on where it was stopped. More rules,
+    substrates, splits, seeds or chips may be added to those of OUT; any other comparison in it is refused.
 
     Example: `inmaterio compare --quick --substrate hopfield-ideal hopfield-imperfect --rule equilibrium-propagation`
     """
@@ -109,7 +118,6 @@ def compare_command(
     from inmaterio.experiments.report import write_comparison_report
     from inmaterio.experiments.spiking_tables import delay_sentences, has_spikes, silence_sentences, spiking_table
     from inmaterio.experiments.tables import comparison_table
-    from inmaterio.experiments.tuning import FOLDER
 
     if splits is not None and (split_seed or splits < 1):
         raise InputError(f"--splits is {splits}; expected a number >= 1, and no --split-seed beside it")
@@ -149,7 +157,7 @@ def compare_command(
             options=assigned(option or (), "--option", "SUBSTRATE"),
             jobs=jobs,
             costs=prices,
-            tuned_folder=FOLDER if tuned is None else tuned,
+            tuned_folder=tuned,
             command=f"inmaterio {shlex.join(sys.argv[1:])}",
             progress=move,
         )

@@ -21,7 +21,6 @@ from inmaterio.experiments.command_line_compare import (
     Optimiser,
     Option,
     TrainLimit,
-    Tuned,
     assigned,
 )
 from inmaterio.experiments.interruption import stoppable
@@ -74,7 +73,10 @@ def disturb_command(
     ] = None,
     hyper: Hyper = None,
     option: Option = None,
-    tuned: Tuned = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(help="Folder of tuned learning rates, such as OUT/tuned of a comparison; the package's by default."),
+    ] = None,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:

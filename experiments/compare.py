@@ -20,22 +20,24 @@ from inmaterio.experiments.batch_of_runs import Outcome, run_all
 from inmaterio.experiments.configuration import DataConfig, RunConfig, SubstrateConfig, TrainingConfig
 from inmaterio.experiments.controls import Plan, check_rules, plan_rows
 from inmaterio.experiments.data import load_data
+from inmaterio.experiments.earlier_comparison import FILE, check_earlier
 from inmaterio.experiments.run_directory import read_scalars
 from inmaterio.experiments.summary import Row, add_differences, summarise
 from inmaterio.experiments.tuning import (
     EXTRA_RATES,
-    FOLDER,
     FULL_GRID,
     QUICK_GRID,
+    TunedFolders,
     at_edge,
     beyond,
     choose,
     find_tuned,
+    keep_tuned,
     kept_at_edge,
     load_tuned,
-    save_tuned,
     setting_key,
     tried_of,
+    tuned_folders,
     tuning_config,
 )
 
@@ -98,7 +100,7 @@ def compare(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     jobs: int | None = None,
     costs: CostTable | None = None,
-    tuned_folder: Path = FOLDER,
+    tuned_folder: Path | None = None,
     command: str = "",
     progress: Progress | None = None,
 ) -> Comparison:
@@ -111,8 +113,9 @@ def compare(
     substrates, rules : sequence of str
         At least one of each; pairs that are not legal are left out and named in the settings' notes.
     out : Path
-        Folder for run directories, ``comparison.json`` and the report. Runs in it that are done are used again, so that
-        a comparison that was stopped goes on.
+        Folder for run directories, ``comparison.json``, tuned settings and the report. Runs in it that are done are used again,
+        so that a comparison that was stopped goes on. A larger comparison of the same settings takes in the one that is there;
+        another one is refused (`inmaterio.experiments.earlier_comparison`).
     seeds, chips : int
         Every pair of a seed and a chip is a run. Seeds are 5 (2 when quick) unless given.
     quick : bool
@@ -144,8 +147,9 @@ def compare(
         Processes at a time.
     costs : CostTable, optional
         Joules per event; those of the package when None.
-    tuned_folder : Path
-        Where tuned settings are looked for and kept; below `out` when it cannot be written.
+    tuned_folder : Path, optional
+        Where tuned settings are looked for in place of the package, and kept besides. Those that are found now are kept in
+        ``tuned`` below `out` in any case, and in no other place unless one is given: see `tuned_folders`.
     command : str
         What was typed, for the records.
     progress : callable, optional
@@ -166,7 +170,8 @@ def compare(
     Raises
     ------
     InputError
-        When something named is unknown or cannot be combined, or a run fails at the chosen rate.
+        When something named is unknown or cannot be combined, the folder holds another comparison, or a run fails at the chosen
+        rate.
     """
     for kind, names in (("substrate", substrates), ("rule", rules)):
         if not names:
@@ -199,25 +204,6 @@ def compare(
     out = Path(out)
     grid = tuple(dict.fromkeys(factors)) if factors else QUICK_GRID if quick else FULL_GRID
     own_grid = quick or bool(factors)
-    tuning = _tune(plans, grid, out, jobs, progress, None if own_grid else tuned_folder, tune, command)
-    rates = [tuning[i if plan.rate_from is None else plan.rate_from]["rate_factor"] for i, plan in enumerate(plans)]
-    configs = [final_configs(plan, rate, split_seeds, seeds, chips, fit_on) for plan, rate in zip(plans, rates, strict=True)]
-    together = [config for group in configs for config in group]
-    outcomes = iter(run_all(together, out, jobs=jobs, progress=None if progress is None else _named(progress, "runs")))
-    costs = load_costs() if costs is None else costs
-    folders = [[next(outcomes).path() for _ in group] for group in configs]
-    rows = [summarise(plan, group, costs, rate) for plan, group, rate in zip(plans, folders, rates, strict=True)]
-    for i, (row, plan) in enumerate(zip(rows, plans, strict=True)):
-        own = tuning[i if plan.rate_from is None else plan.rate_from]
-        row["rates_tried"] = len(own["tried"]) or None
-        row["rate_at_edge"] = plan.rate_from is None and own["at_edge"]
-    notes += [
-        f"kept rate of {one['rule']} on {one['substrate']} ({one['rate_factor']:g}) lies at the edge of the rates tried when it "
-        f"was found: a better one may lie beyond; --tune looks again"
-        for _, one in sorted(tuning.items())
-        if one["reused"] and one["at_edge"]
-    ]
-    add_differences(rows, [[(config.data.split_seed, config.seed) for config in group] for group in configs])
     settings = {
         "data": data,
         "substrates": list(substrates),
@@ -228,6 +214,8 @@ def compare(
         "hidden": list(hidden),
         "epochs": base.training.epochs,
         "batch_size": batch_size,
+        "train_limit": train_limit,
+        "test_limit": test_limit,
         "rate_factors": list(grid),
         "extra_rates_allowed": 0 if own_grid else EXTRA_RATES,
         "write_mode": write_mode,
@@ -244,10 +232,31 @@ def compare(
         "hyper": {name: dict(one) for name, one in (hyper or {}).items()},
         "options": {name: dict(one) for name, one in (options or {}).items()},
         "command": command,
-        "notes": notes,
     }
-    document = {"settings": settings, "rows": rows, "tuning": [tuning[i] for i in sorted(tuning)]}
-    return Comparison(document, write_json(out / "comparison.json", document))
+    notes += check_earlier(out, settings)
+    folders = None if own_grid else tuned_folders(out, tuned_folder)
+    tuning = _tune(plans, grid, out, jobs, progress, folders, tune, command)
+    notes += [] if folders is None else keep_tuned(folders, data, _found(plans, tuning))
+    rates = [tuning[i if plan.rate_from is None else plan.rate_from]["rate_factor"] for i, plan in enumerate(plans)]
+    configs = [final_configs(plan, rate, split_seeds, seeds, chips, fit_on) for plan, rate in zip(plans, rates, strict=True)]
+    together = [config for group in configs for config in group]
+    outcomes = iter(run_all(together, out, jobs=jobs, progress=None if progress is None else _named(progress, "runs")))
+    costs = load_costs() if costs is None else costs
+    places = [[next(outcomes).path() for _ in group] for group in configs]
+    rows = [summarise(plan, group, costs, rate) for plan, group, rate in zip(plans, places, rates, strict=True)]
+    for i, (row, plan) in enumerate(zip(rows, plans, strict=True)):
+        own = tuning[i if plan.rate_from is None else plan.rate_from]
+        row["rates_tried"] = len(own["tried"]) or None
+        row["rate_at_edge"] = plan.rate_from is None and own["at_edge"]
+    notes += [
+        f"kept rate of {one['rule']} on {one['substrate']} ({one['rate_factor']:g}) lies at the edge of the rates tried when it "
+        f"was found: a better one may lie beyond; --tune looks again"
+        for _, one in sorted(tuning.items())
+        if one["reused"] and one["at_edge"]
+    ]
+    add_differences(rows, [[(config.data.split_seed, config.seed) for config in group] for group in configs])
+    document = {"settings": {**settings, "notes": notes}, "rows": rows, "tuning": [tuning[i] for i in sorted(tuning)]}
+    return Comparison(document, write_json(out / FILE, document))
 
 
 def final_configs(
@@ -279,13 +288,16 @@ def _tune(
     out: Path,
     jobs: int | None,
     progress: Progress | None,
-    folder: Path | None,
+    folders: TunedFolders | None,
     again: bool,
     command: str,
 ) -> dict[int, dict[str, Any]]:
-    """Rate of every plan that has a grid, by its place: kept, or found now."""
+    """Rate of every plan that has a grid, by its place: kept, or found now.
+
+    Without folders nothing that was kept is used, and the grid is all there is.
+    """
     data = plans[0].base.data.name
-    known = [] if folder is None or again else [*load_tuned(folder, data), *load_tuned(out / "tuned", data)]
+    known = [] if folders is None or again else [one for folder in folders.looked for one in load_tuned(folder, data)]
     chosen: dict[int, dict[str, Any]] = {}
     for i, plan in enumerate(plans):
         setting = find_tuned(known, plan) if plan.rate_from is None else None
@@ -296,20 +308,22 @@ def _tune(
     wanted = [i for i, plan in enumerate(plans) if plan.rate_from is None and i not in chosen]
     judged: dict[int, dict[float, tuple[float, float] | str]] = {i: {} for i in wanted}
     steps = {i: list(grid) for i in wanted}
-    if folder is None and len(grid) == 1:  # nothing to choose
+    if folders is None and len(grid) == 1:  # nothing to choose
         return chosen | {i: _fixed(plans[i], grid[0], command) for i in wanted}
     # First the grid, equal for all; then, where the best lies at its edge, one more step for each of them at a time.
-    for extra in range(1 + (EXTRA_RATES if folder is not None else 0)):
+    for extra in range(1 + (EXTRA_RATES if folders is not None else 0)):
         told = None if progress is None else _named(progress, "more learning rates" if extra else "learning rates")
         configs = [tuning_config(plans[i].base, factor) for i, factors in steps.items() for factor in factors]
         outcomes = iter(run_all(configs, out / "tuning", jobs=jobs, progress=told)) if configs else iter(())
         for i, factors in steps.items():
             judged[i] |= {factor: _judgement(next(outcomes)) for factor in factors}
         steps = {i: [step] for i in wanted if (step := beyond(list(judged[i]), _best(judged[i])[0])) is not None}
-    found = []
     for i in wanted:
         plan, (factor, error) = plans[i], _best(judged[i])
-        about = {
+        chosen[i] = {
+            "rule": plan.rule,
+            "substrate": plan.substrate,
+            "reused": False,
             "rate_factor": factor,
             "validation_error": error,
             "at_edge": at_edge(list(judged[i]), factor),
@@ -319,11 +333,15 @@ def _tune(
             ],
             "command": command,
         }
-        chosen[i] = {"rule": plan.rule, "substrate": plan.substrate, "reused": False, **about}
-        found.append({"key": setting_key(plan), **about})
-    if found and folder is not None and save_tuned(folder, data, found) is None:
-        save_tuned(out / "tuned", data, found)
     return chosen
+
+
+def _found(plans: Sequence[Plan], tuning: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Settings that were chosen now, as they are kept."""
+    names = ("rate_factor", "validation_error", "at_edge", "tried", "command")
+    return [
+        {"key": setting_key(plans[i]), **{name: one[name] for name in names}} for i, one in tuning.items() if not one["reused"]
+    ]
 
 
 def _fixed(plan: Plan, factor: float, command: str) -> dict[str, Any]:

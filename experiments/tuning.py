@@ -1,7 +1,7 @@
 """Learning rates chosen on the validation split, and the files that keep them.
 
 Every rule gets a grid of the same size, one run per rate, with a seed and a chip that no reported run has. What is found
-is kept in ``tuned/<data>.toml`` with the command that found it::
+is kept in ``<data>.toml`` of a folder with the command that found it::
 
     [[setting]]
     command = "inmaterio compare --data digits ..."
@@ -13,7 +13,8 @@ is kept in ``tuned/<data>.toml`` with the command that found it::
     name = "equilibrium-propagation"
     ...
 
-A setting is used again for the same key only. Where the best rate lies at the edge of the grid, a full comparison moves
+That folder is ``tuned`` in the comparison's own, and besides one that the user names; the package's is only read. A setting is
+used again for the same key only. Where the best rate lies at the edge of the grid, a full comparison moves
 on from that edge by up to `EXTRA_RATES` further factors; every rule and control starts from an equal grid and is allowed
 the same number of steps beyond it.
 """
@@ -26,7 +27,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ TUNING_SEED = 1000
 """Seed and chip of the runs that choose; reported runs count from 0."""
 
 FOLDER = Path(__file__).resolve().parent / "tuned"
-"""Settings that come with the package."""
+"""Settings that come with the package: only read, never written into."""
 
 QUICK_GRID = (0.5, 1.0, 2.0)
 FULL_GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -47,6 +48,43 @@ FULL_GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 EXTRA_RATES = 2
 """Most factors tried beyond the edge of the full grid, one after the other, while the best one lies there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunedFolders:
+    """Where settings are looked for, in this order, and where those that are found now are kept."""
+
+    looked: tuple[Path, ...]
+    kept: tuple[Path, ...]
+
+
+def tuned_folders(out: Path, named: Path | None) -> TunedFolders:
+    """Folders of a comparison.
+
+    Parameters
+    ----------
+    out : Path
+        The comparison's folder: what is found is kept in ``tuned`` in it.
+    named : Path, optional
+        A folder that the user names, which stands in place of the package's and gets what is found as well.
+    """
+    own = Path(out) / "tuned"
+    if named is None:
+        return TunedFolders((own, FOLDER), (own,))
+    return TunedFolders((named, own), (named, own))
+
+
+def keep_tuned(folders: TunedFolders, data: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keep settings that were found; what to tell of it, one line."""
+    if not found:
+        return []
+    written = [folder for folder in folders.kept if save_tuned(folder, data, found) is not None]
+    notes = []
+    if written:
+        files = " and ".join(str(tuned_file(folder, data)) for folder in written)
+        notes = [f"learning rates that were chosen are kept in {files}; --tuned {written[0]} uses them in another comparison"]
+    lost = [str(folder) for folder in folders.kept if folder not in written]
+    return notes + [f"learning rates that were chosen could not be kept in {folder}, which cannot be written" for folder in lost]
 
 
 def at_edge(factors: Sequence[float], factor: float) -> bool:
@@ -162,7 +200,9 @@ def load_tuned(folder: Path, data: str) -> list[dict[str, Any]]:
                 raise KeyError("rate_factor")
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read tuned settings {file}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise InputError(f"tuned settings {file} are damaged: {error}; mend or remove the file") from None
     return settings
 

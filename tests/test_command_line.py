@@ -69,6 +69,13 @@ def test_every_command_has_help_with_an_example(call: Call, command: str) -> Non
     assert command in call()[1], "and is named when nothing is typed"
 
 
+def test_compare_says_where_it_writes(call: Call) -> None:
+    said = " ".join(call("compare", "--help")[1].replace("│", " ").split())
+    assert "learning rates that were chosen (never with --quick or --factor) are in OUT/tuned" in said
+    assert "any other comparison in it is refused" in said
+    assert "the package's, which are only read" in said
+
+
 def test_version(call: Call) -> None:
     from importlib.metadata import version
 
@@ -145,6 +152,12 @@ def test_compare_prints_rows_and_where_the_report_is(call: Call, tmp_path: Path)
         assert (Path(row["run"]) / "run.nc").is_file()
     again = call("report", "here", "--json")
     assert json.loads(again[1]) == {"report": "here/report.html"}
+    # Another comparison in that folder is refused, with one line.
+    held = [(tmp_path / "here" / name).read_bytes() for name in ("comparison.json", "report.html")]
+    code, out, err = call("compare", "--substrate", "digital-feedforward", "--rule", "backpropagation", *options, "--gain", "1")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: here holds another comparison: gain 0.5 there, 1.0 here. Nothing was changed; expected ")
+    assert held == [(tmp_path / "here" / name).read_bytes() for name in ("comparison.json", "report.html")]
 
 
 def test_warmup_runs_every_legal_pair_and_on_physical_networks_two_rules(call: Call) -> None:

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,10 @@ from rich.console import Console
 
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.batch_of_runs import run_all
-from inmaterio.experiments.compare import Comparison, _tune, compare, final_configs
-from inmaterio.experiments.configuration import RunConfig, SubstrateConfig, load_config
+from inmaterio.experiments.compare import Comparison, _found, _tune, compare, final_configs
+from inmaterio.experiments.configuration import DataConfig, RunConfig, SubstrateConfig, TrainingConfig, load_config
 from inmaterio.experiments.controls import plan_rows
+from inmaterio.experiments.earlier_comparison import check_earlier
 from inmaterio.experiments.registry import Pair, find_rule, sample
 from inmaterio.experiments.run_directory import read_run
 from inmaterio.experiments.summary import add_differences
@@ -28,12 +31,14 @@ from inmaterio.experiments.tuning import (
     beyond,
     choose,
     find_tuned,
+    keep_tuned,
     kept_at_edge,
     load_tuned,
     save_tuned,
     setting_key,
     tried_of,
     tuned_file,
+    tuned_folders,
 )
 
 KEYS = {
@@ -155,6 +160,7 @@ def test_tuned_settings_are_kept_and_used_again(tmp_path: Path, monkeypatch: pyt
     options: dict[str, Any] = {"quick": False, "seeds": 1, "command": "how it was found", "tuned_folder": tmp_path / "kept"}
     first = small(tmp_path / "first", **options)
     kept = tomllib.loads((tmp_path / "kept" / "digits.toml").read_text())["setting"]
+    assert tomllib.loads((tmp_path / "first" / "tuned" / "digits.toml").read_text())["setting"] == kept
     assert len(kept) == len(first.document["tuning"]) == 5
     assert {setting["command"] for setting in kept} == {"how it was found"}
     assert {row["rate_factor"] for row in first.rows} == {2.0}
@@ -169,6 +175,111 @@ def test_tuned_settings_are_kept_and_used_again(tmp_path: Path, monkeypatch: pyt
     assert len(warned) == 5
     assert not any("lies at the edge" in note for note in first.document["settings"]["notes"])
     assert [row["errors"] for row in second.rows] == [row["errors"] for row in first.rows]
+
+
+def test_nothing_is_written_into_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tuned rates are used; what is chosen lies in the comparison's folder, is told in one line, and is found again there."""
+    monkeypatch.setattr("inmaterio.experiments.compare.FULL_GRID", (2.0,))
+    package, out = tmp_path / "package", tmp_path / "out"
+    monkeypatch.setattr("inmaterio.experiments.tuning.FOLDER", package)
+    plans, _ = plan_rows(
+        RunConfig(
+            data=DataConfig("digits", train_limit=60, test_limit=30),
+            substrate=SubstrateConfig(hidden=(4,)),
+            training=TrainingConfig(epochs=1),
+        ),
+        ["hopfield-imperfect"],
+        ["equilibrium-propagation"],
+    )
+    of_package = {"key": setting_key(plans[0]), "rate_factor": 4.0, "validation_error": 0.1, "command": "the package's"}
+    file = save_tuned(package, "digits", [of_package])
+    assert file is not None
+    before = file.read_bytes()
+    found = small(out, quick=False, seeds=1, tuned_folder=None)
+    assert file.read_bytes() == before
+    assert [path.name for path in package.iterdir()] == ["digits.toml"]
+    assert found.rows[0]["rate_factor"] == 4.0
+    assert {row["rate_factor"] for row in found.rows[1:-1]} == {2.0}
+    (said,) = (note for note in found.document["settings"]["notes"] if "are kept in" in note)
+    assert said.startswith(f"learning rates that were chosen are kept in {out / 'tuned' / 'digits.toml'}; --tuned")
+    assert len(load_tuned(out / "tuned", "digits")) == 4, "one of five was the package's"
+    again = small(out, quick=False, seeds=1, tuned_folder=None)
+    assert all(one["reused"] for one in again.document["tuning"])
+    assert not any("are kept in" in note for note in again.document["settings"]["notes"])
+    # What was chosen in this folder goes before what the package says.
+    save_tuned(out / "tuned", "digits", [{**of_package, "rate_factor": 1.0}])
+    assert small(out, quick=False, seeds=1, tuned_folder=None).rows[0]["rate_factor"] == 1.0
+
+
+def test_a_folder_of_tuned_rates_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    named = tmp_path / "kept"
+    (named / f".digits.toml.{os.getpid()}").mkdir(parents=True)  # in the way of the file that is renamed into place
+    folders = tuned_folders(tmp_path / "out", named)
+    found = {"key": {"rule": {"name": "r"}}, "rate_factor": 2.0, "validation_error": 0.1, "command": "c"}
+    kept, lost = keep_tuned(folders, "digits", [found])
+    assert kept.startswith(f"learning rates that were chosen are kept in {tmp_path / 'out' / 'tuned' / 'digits.toml'};")
+    assert lost == f"learning rates that were chosen could not be kept in {named}, which cannot be written"
+    assert keep_tuned(folders, "digits", []) == []
+
+
+def test_another_comparison_is_refused_and_loses_nothing(done: tuple[Path, Comparison], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done[0], out)
+    held = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.glob("**/*") if path.is_file()}
+    for changes, said in (
+        ({"epochs": 2}, "epochs 1 there, 2 here"),
+        ({"train_limit": 50}, "train limit 60 there, 50 here"),
+        ({"test_limit": None}, "test limit 30 there, none here"),
+        ({"chips": 1}, "chips 2 there, 1 here"),
+        ({"optimiser": "adam", "gain": 1.0}, "optimiser sgd there, adam here; gain 0.5 there, 1.0 here"),
+        ({"factors": (1.0,)}, "rate factors 0.5, 1, 2 there, 1 here"),
+        ({"split_seeds": (1, 0)}, "split seeds 0 there, 1, 0 here"),
+        ({"options": {"hopfield-imperfect": {"dac_bits": 4}}}, "options none there, hopfield-imperfect.dac_bits=4 here"),
+    ):
+        with pytest.raises(InputError) as caught:
+            small(out, **{"seeds": 1, "chips": 2, **changes})
+        assert f"{out} holds another comparison: {said}. Nothing was changed; expected" in str(caught.value)
+    with pytest.raises(
+        InputError, match="data digits there, mnist1d here; substrates hopfield-imperfect there, hopfield-ideal here"
+    ):
+        compare("mnist1d", ["hopfield-ideal"], ["equilibrium-propagation"], out=out, quick=True, chips=2, jobs=1)
+    assert held == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.glob("**/*") if path.is_file()}
+
+
+def test_a_larger_comparison_takes_in_the_one_that_is_there(tmp_path: Path) -> None:
+    rules = ["backpropagation", "backpropagation?loss=cross_entropy"]
+    options: dict[str, Any] = {
+        "out": tmp_path, "epochs": 1, "hidden": (4,), "train_limit": 60, "test_limit": 30, "jobs": 1, "factors": (1.0,),
+    }  # fmt: skip
+    first = compare("digits", ["digital-feedforward"], rules[:1], seeds=1, **options)
+    assert not any("extends" in note for note in first.document["settings"]["notes"])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/run.nc")}
+    second = compare("digits", ["digital-feedforward"], rules, seeds=2, **options)
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished runs are used again"
+    (said,) = (note for note in second.document["settings"]["notes"] if "extends" in note)
+    assert said == (
+        "this extends the comparison that the folder held, whose runs are used again: "
+        f"rules {rules[0]} -> {', '.join(rules)}; seeds 1 -> 2"
+    )
+    assert second.rows[0]["errors"][0] == first.rows[0]["errors"][0]
+    for fewer in (rules[:1], rules[::-1]):
+        with pytest.raises(InputError, match="holds another comparison: rules backpropagation, .* there"):
+            compare("digits", ["digital-feedforward"], fewer, seeds=2, **options)
+
+
+def test_more_settings_are_for_what_is_new_only(tmp_path: Path) -> None:
+    settings = {"rules": ["a"], "substrates": ["s"], "seeds": 2, "hyper": {"a": {"beta": 0.1}}, "command": "c"}
+    assert check_earlier(tmp_path, settings) == []
+    (tmp_path / "comparison.json").write_text(json.dumps({"settings": settings}))
+    assert check_earlier(tmp_path, {**settings, "command": "another", "kept since": 3}) == []
+    more = {**settings, "rules": ["a", "b"], "hyper": {"a": {"beta": 0.1}, "b": {"beta": 0.2}}}
+    assert check_earlier(tmp_path, more)[0].endswith("rules a -> a, b; hyper a.beta=0.1 -> a.beta=0.1, b.beta=0.2")
+    for other in ({}, {"a": {"beta": 0.2}}, {"a": {"beta": 0.1, "steps": 3}}):
+        with pytest.raises(InputError, match=r"hyper a\.beta=0\.1 there"):
+            check_earlier(tmp_path, {**settings, "hyper": other})
+    (tmp_path / "comparison.json").write_text("{}")
+    with pytest.raises(InputError, match=r"comparison\.json is damaged: KeyError 'settings'; move it away"):
+        check_earlier(tmp_path, settings)
 
 
 def test_settings_hold_for_their_own_plan_only(tmp_path: Path) -> None:
@@ -245,11 +356,13 @@ def test_the_grid_moves_on_from_its_edge_and_no_further(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("inmaterio.experiments.compare.run_all", judged)
     monkeypatch.setattr("inmaterio.experiments.compare._judgement", judge)
-    found = _tune(plans, (0.5, 1.0, 2.0), tmp_path, 1, None, tmp_path / "kept", False, "c")
+    folders = tuned_folders(tmp_path, tmp_path / "kept")
+    found = _tune(plans, (0.5, 1.0, 2.0), tmp_path, 1, None, folders, False, "c")
     chosen = {one["rule"]: (one["rate_factor"], one["at_edge"], len(one["tried"])) for one in found.values()}
     assert list(chosen.values()) == [(4.0, False, 5), (8.0, True, 5), (1.0, False, 3), (0.125, True, 5), (0.5, False, 4)]
     assert calls == [15, 4, 3]
-    again = _tune(plans, (0.5, 1.0, 2.0), tmp_path, 1, None, tmp_path / "kept", False, "c")
+    keep_tuned(folders, "digits", _found(plans, found))
+    again = _tune(plans, (0.5, 1.0, 2.0), tmp_path, 1, None, folders, False, "c")
     assert {one["rule"]: (one["rate_factor"], one["at_edge"], len(one["tried"])) for one in again.values()} == chosen
     assert all(one["reused"] for one in again.values())
     calls.clear()
