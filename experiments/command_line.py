@@ -166,19 +166,23 @@ def run_command(
 
     Example: `inmaterio run runs/3f2a/config.toml --out again`
     """
-    from inmaterio.experiments.configuration import load_config
-    from inmaterio.experiments.run import run
-    from inmaterio.experiments.run_directory import partial_folder, read_scalars
-    from inmaterio.experiments.run_hash import config_hash
+    found: list[Path] = []  # where the run stands, finished and under way, as soon as that is known
 
-    wanted = load_config(config, locate=True)
-    name = config_hash(wanted)
+    def kept() -> bool | None:
+        return found[0].exists() or (found[1] / "checkpoint.npz").exists() if found else None
 
-    def kept() -> bool:
-        return (out / name).exists() or (partial_folder(out, name) / "checkpoint.npz").exists()
+    with stoppable(kept):
+        from inmaterio.experiments.configuration import load_config
+        from inmaterio.experiments.run import run
+        from inmaterio.experiments.run_directory import partial_folder, read_scalars
+        from inmaterio.experiments.run_hash import config_hash
 
-    with stoppable(kept), progress_bar() as move:
-        folder = run(wanted, out, progress=lambda done, total: move("epochs", done, total))
+        wanted = load_config(config, locate=True)
+        name = config_hash(wanted)
+        found += [out / name, partial_folder(out, name)]
+        with progress_bar() as move:
+            move("epochs", 0, wanted.training.epochs)  # the first one may take long
+            folder = run(wanted, out, progress=lambda done, total: move("epochs", done, total))
     scalars = {"run": str(folder), **read_scalars(folder)[1]}
     if as_json:
         print_json(scalars)

@@ -16,12 +16,21 @@ class Stopped(Exception):
 
 
 @contextmanager
-def stoppable(kept: Callable[[], bool]) -> Iterator[None]:
-    """Let an interruption say whether something is kept that the same command goes on from."""
+def stoppable(kept: Callable[[], bool | None]) -> Iterator[None]:
+    """Let an interruption say whether something is kept that the same command goes on from.
+
+    Parameters
+    ----------
+    kept : callable
+        Whether something is; None while it is not known yet what the command would go on from.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        if kept():
+        found = kept()
+        if found is None:
+            raise Stopped("stopped before it had begun; what an earlier start kept stays. Run it again with:") from None
+        if found:
             raise Stopped("stopped; what is done is kept. Go on with:") from None
         raise Stopped("stopped before anything was done that could be kept. Begin again with:") from None
 

@@ -1,5 +1,6 @@
 """The command line from outside: exit codes, one JSON document, one line of error, an interruption that can be continued."""
 
+import importlib
 import json
 import os
 import shutil
@@ -370,6 +371,40 @@ def test_ctrl_c_before_anything_is_kept_says_so(call: Call, tmp_path: Path) -> N
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err == "stopped before anything was done that could be kept. Begin again with: inmaterio run config.toml\n"
+
+
+@pytest.mark.parametrize(
+    ("where", "earlier", "said"),
+    [
+        ("configuration.load_config", False, "stopped before it had begun; what an earlier start kept stays. Run it again with:"),
+        ("run.assemble", False, "stopped before anything was done that could be kept. Begin again with:"),
+        ("run.begin", False, "stopped before anything was done that could be kept. Begin again with:"),
+        ("run.assemble", True, "stopped; what is done is kept. Go on with:"),
+        ("run.train_epoch", True, "stopped; what is done is kept. Go on with:"),
+    ],
+)
+def test_ctrl_c_before_the_first_epoch_is_over_says_what_is_kept(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, earlier: bool, said: str
+) -> None:
+    module = importlib.import_module(f"inmaterio.experiments.{where.partition('.')[0]}")
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    if earlier:
+        with monkeypatch.context() as once:
+            once.setattr("inmaterio.experiments.run.conclude", interrupted)
+            call("run", "config.toml")
+    before = [path.read_bytes() for path in tmp_path.glob("runs/.*.partial/checkpoint.npz")]
+    assert len(before) == earlier
+    monkeypatch.setattr(module, where.partition(".")[2], interrupted)
+    if where == "run.train_epoch":
+        monkeypatch.setattr(module, "resume", lambda *_: None)
+    assert call("run", "config.toml") == (130, "", f"{said} inmaterio run config.toml\n")
+    assert before == [path.read_bytes() for path in tmp_path.glob("runs/.*.partial/checkpoint.npz")]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert call("run", "config.toml")[0] == 0, "and it goes on"
 
 
 @signals
