@@ -39,9 +39,11 @@ def coincidence(rows: int, *path: Any) -> Batch:
     return Batch(spikes.astype(np.float64), np.eye(2)[labels], np.arange(rows))
 
 
-def train(trained: str, seed: int, hidden: tuple[int, ...] = (), updates: int = 300, **hyper: Any) -> tuple[Any, float]:
+def train(
+    trained: str, seed: int, hidden: tuple[int, ...] = (), updates: int = 300, leak: float = LEAK, **hyper: Any
+) -> tuple[Any, float]:
     """A chip with two spiking outputs whose delays, or weights, are trained alone; and its accuracy on fresh rows."""
-    options: dict[str, Any] = {"steps": STEPS, "max_delay": MOST, "leak": LEAK, "output_leak": LEAK, "readout": "spike-count"}
+    options: dict[str, Any] = {"steps": STEPS, "max_delay": MOST, "leak": leak, "output_leak": leak, "readout": "spike-count"}
     chip = spiking_network.build((STEPS * CHANNELS, *hidden, 2), chip=Key(0), **options)
     ledger, generator = Ledger(), np.random.default_rng(seed)
     chip.attach(ledger, "substrate")
@@ -74,7 +76,7 @@ def train(trained: str, seed: int, hidden: tuple[int, ...] = (), updates: int = 
     return chip, float(np.mean(right > wrong) + 0.5 * np.mean(right == wrong))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 16))])
 def test_delays_alone_learn_which_order_spikes_come_in(seed: int) -> None:
     chip, accuracy = train("delay", seed)
     assert accuracy == 1.0
@@ -91,6 +93,14 @@ def test_weights_alone_do_not(hidden: tuple[int, ...]) -> None:
     for seed in range(2):
         _, accuracy = train("weight", seed, hidden, delays="none")
         assert abs(accuracy - 0.5) < 3 * np.sqrt(0.25 / 400)
+
+
+@pytest.mark.slow
+def test_weights_alone_may_tell_what_single_precision_still_holds() -> None:
+    """At 8.3 time constants 2.4e-4 of a spike is left when the next one comes: seen to be told apart on seeds 2, 4 and 5."""
+    found = [train("weight", seed, leak=0.5, delays="none")[1] for seed in range(6)]
+    assert all(accuracy == 1.0 or abs(accuracy - 0.5) < 3 * np.sqrt(0.25 / 400) for accuracy in found), found
+    assert 0 < sum(accuracy == 1.0 for accuracy in found) < 6
 
 
 def small(**hyper: Any) -> Any:

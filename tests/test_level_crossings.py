@@ -64,6 +64,8 @@ def test_mnist1d_crossings_are_mnist1d(monkeypatch: pytest.MonkeyPatch, tmp_path
     np.testing.assert_array_equal(found.inputs[7], naive(whole.inputs[7], [-1.5, 1.5], 40))
     assert "fixed at -1.5 and 1.5 standard deviations" in found.notes[0]
     # The figures of the docstring of LEVELS.
+    assert whole.inputs.mean() == pytest.approx(0.0, abs=1e-12)
+    assert whole.inputs.std() == pytest.approx(1.0)
     events = {level: load_data(f"mnist1d-crossings?levels=-{level},{level}").inputs.sum(axis=1) for level in (1, 1.5, 2)}
     assert [round(float(one.mean()), 1) for one in events.values()] == [7.4, 3.9, 2.2]
     assert [int((one == 0).sum()) for one in events.values()] == [0, 140, 1053]

@@ -32,14 +32,16 @@ def yin_yang_error(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_yin_yang_is_learnt_below_the_readout(seed: int, tmp_path: Path) -> None:
-    """Seen on the three seeds: readout alone 0.14, 0.27, 0.17; e-prop 0.07, 0.07, 0.09; SLTT 0.05, 0.06, 0.10; delays too 0.08,
-    0.04, 0.05. Hidden neurons with delays of their own, drawn at random, are good features already."""
+    """Seen on the three seeds: readout alone 0.138, 0.270, 0.174; e-prop 0.070, 0.074, 0.088, with random feedback 0.140, 0.158,
+    0.122; SLTT 0.050, 0.060, 0.108; delays too 0.082, 0.046, 0.046. Hidden neurons with delays of their own, drawn at random, are
+    good features already."""
     rules = ("e-prop", "spatial-learning-through-time", "three-factor-delay-learning")
     readout = yin_yang_error("e-prop", "readout", seed, tmp_path / "readout")
     errors = {rule: yin_yang_error(rule, "all", seed, tmp_path / rule) for rule in rules}
     assert readout < 0.4  # chance is 0.67
     assert all(error < readout - 0.03 for error in errors.values()), (readout, errors)
     assert np.mean(list(errors.values())) < 0.1
+    assert errors["e-prop"] < yin_yang_error("e-prop?feedback='random'", "all", seed, tmp_path / "random")
 
 
 @pytest.mark.slow

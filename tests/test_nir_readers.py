@@ -41,9 +41,7 @@ def test_a_difference_is_seen() -> None:
 
 def test_no_reader_takes_a_delay_and_the_docs_say_what_each_takes(kept: dict[str, Any], repository: Path) -> None:
     assert set(kept["readers"]) == set(golden.READERS)
-    same = {
-        reader: {name for name, outcome in outcomes(kept, reader).items() if outcome == "same"} for reader in kept["readers"]
-    }
+    same = {reader: {name for name, outcome in outcomes(kept, reader).items() if outcome == "same"} for reader in kept["readers"]}
     chain, millisecond, biased = "chain", "chain, steps of 1 ms", "chain with biases"
     assert same.pop("snntorch") == {chain, biased}
     assert same.pop("spikingjelly") == {chain, millisecond, biased}
