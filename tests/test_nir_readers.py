@@ -1,4 +1,4 @@
-"""What other readers of NIR did with graphs of ours, in a file that a script of the golden folder makes, and what the docs say of it."""
+"""What other readers of NIR did with graphs of ours, in a file that a script of the golden folder makes, and what docs say."""
 
 import json
 import re
