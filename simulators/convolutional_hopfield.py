@@ -23,6 +23,7 @@ import numpy as np
 from inmaterio.devices.converters import convert
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_name
+from inmaterio.simulators.array_writes import write_pulses
 from inmaterio.simulators.capabilities import Array, Clamp, Nudge, Outer, Port, Request, Samples, Settled, Start
 from inmaterio.simulators.convolution import Convolution
 from inmaterio.simulators.convolutional_model import ConvolutionalOracle, make_twin
@@ -30,10 +31,11 @@ from inmaterio.simulators.convolutional_module import shapes
 from inmaterio.simulators.convolutional_relaxation import Relaxed, model_in, relax_images
 from inmaterio.simulators.fixed_point import split_layers
 from inmaterio.simulators.hopfield_arrays import CouplingArrays
+from inmaterio.simulators.hopfield_charges import charge_settling
 from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
 from inmaterio.simulators.hopfield_nudge import is_complex, prepare_nudge
-from inmaterio.simulators.hopfield_readout import input_converter, measure, state_converter
-from inmaterio.simulators.hopfield_settling import check_settled, flat_start, most_updates, of_kind, precision
+from inmaterio.simulators.hopfield_readout import input_converter, measure_layers, measure_record, state_converter
+from inmaterio.simulators.hopfield_settling import check_settled, first_states, most_updates, precision
 from inmaterio.simulators.image_layers import ImageLayers
 from inmaterio.simulators.perceptron import check_widths
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
@@ -159,7 +161,8 @@ class ConvolutionalHopfield(AbstractSubstrate):
             )
         pull = prepare_nudge(nudge, description, batch)
         kind = precision(description, nudge)
-        states: list[Array] = list(split_layers(self._start(start, batch, kind), batch, self._widths))
+        flat = first_states(start, description, batch, kind, last=self._state, free=self._held)
+        states: list[Array] = list(split_layers(flat, batch, self._widths))
         if isinstance(nudge, Clamp):
             states[-1] = np.array(pull.target, dtype=kind)
         drive = self._held_drive(inputs, samples, key).astype(kind, copy=False)
@@ -176,12 +179,8 @@ class ConvolutionalHopfield(AbstractSubstrate):
         nodes = int(self._widths[-1]) if read == "outputs" else self._total
         reads = ran.steps if record else 1
         self._charge_settling(ran, batch, nudge, reads * nodes, reads)
-        first = len(states) - 1 if read == "outputs" else 0
-        measured = tuple(self._measure(states[k], k, samples, key) for k in range(first, len(states)))
-        trajectories = tuple(
-            np.stack([self._measure(row[k], k, samples, key.at("record", t)) for t, row in enumerate(ran.record)])
-            for k in range(len(states) if record else 0)
-        )
+        measured = measure_layers(self._state_adcs, states, samples, key, outputs_only=read == "outputs")
+        trajectories = measure_record(self._state_adcs, ran.record, samples, key)
         return Settled(measured, ran.residual, ran.steps, tolerance, trajectories)
 
     def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
@@ -233,11 +232,7 @@ class ConvolutionalHopfield(AbstractSubstrate):
         """
         for name, devices in self._arrays.program(requests, key).items():
             self._count(f"array {name}", "device_write", devices * self._copies(name))
-        pulses = sum(
-            len(request.left) if isinstance(request, Outer) else self._parameters[name].shape[0]
-            for name, request in requests.items()
-        )
-        self._spend(pulses * self.description.seconds_per_write)
+        self._spend(write_pulses(requests, self._parameters) * self.description.seconds_per_write)
         self._tally("program_call", 1)
         self._refresh()
 
@@ -286,26 +281,6 @@ class ConvolutionalHopfield(AbstractSubstrate):
             self._known = np.array(inputs) if self._input_dac.noise == 0.0 else np.zeros((0, 0))
         return self._drive
 
-    def _start(self, start: Start, batch: int, kind: np.dtype[Any]) -> Array:
-        """A fresh flat buffer of this type holding the states to begin from."""
-        if isinstance(start, tuple):
-            return flat_start(start, self.description, batch, kind)
-        size = batch * self._total
-        check_name("start", start, ("rest", "last", "free"))
-        if start == "rest":
-            return np.zeros(size, dtype=kind)
-        source = self._state if start == "last" else self._held
-        if source.size != size:
-            raise InputError(
-                f"start {start!r} needs the states of an earlier settling of {batch} samples; "
-                f"{source.size // self._total} are there"
-            )
-        return of_kind(source, kind)
-
-    def _measure(self, layer: Array, k: int, samples: Samples, key: Key) -> Array:
-        converter = self._state_adcs[k]
-        return measure(converter, layer, samples, key.at("state ADC", k) if converter.noise > 0.0 else None)
-
     def _check_layers(self, name: str, layers: tuple[Array, ...]) -> None:
         if len(layers) != len(self.maps):
             raise InputError(f"{name} holds {len(layers)} layers; expected {len(self.maps)}: were only outputs read?")
@@ -344,22 +319,21 @@ class ConvolutionalHopfield(AbstractSubstrate):
 
     def _charge_settling(self, ran: Relaxed, batch: int, nudge: Nudge | Clamp | None, nodes: int, reads: int) -> None:
         """Count what one settling of a batch takes, with `nodes` states of a sample read in all, at `reads` times."""
-        description = self.description
-        converting = (1 + reads) * description.seconds_per_conversion
-        seconds = ran.steps * description.seconds_per_update
-        for name, joules in self._heat(ran, batch).items():
-            self._count(f"array {name}", "ohmic_joule", joules)
-        self._count("neurons", "amplifier_second", (seconds + converting) * self._total * batch)
-        if self._pooled:
-            self._count("pooling", "amplifier_second", (seconds + converting) * self._pooled * batch)
-        self._count("input DAC", self._input_dac.event("dac"), batch * self.maps[0].size_below)
-        if nudge is not None:
-            self._count("nudge DAC", self._input_dac.event("dac"), batch * int(self._widths[-1]))
-        parts = 2 if is_complex(nudge) else 1
-        self._count("state ADC", self._state_adcs[-1].event("adc"), parts * batch * nodes)
-        for name, amount in (("device_pass", batch), ("step", batch * ran.steps), ("sample", batch if nudge is None else 0)):
-            self._tally(name, amount)
-        self._spend(batch * (seconds + converting))
+        seconds = charge_settling(
+            self._ledger,
+            self._role,
+            self.description,
+            self._heat(ran, batch),
+            steps=ran.steps,
+            batch=batch,
+            nudge=nudge,
+            nodes=nodes,
+            reads=reads,
+            input_dac=self._input_dac,
+            state_adc=self._state_adcs[-1],
+            pooled=self._pooled,
+        )
+        self._spend(seconds)
 
 
 IMAGE = tuple(field.name for field in fields(ImageLayers))

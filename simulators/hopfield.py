@@ -24,6 +24,7 @@ import numpy as np
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError, check_name
 from inmaterio.simulators import hopfield_products
+from inmaterio.simulators.array_writes import write_pulses
 from inmaterio.simulators.capabilities import (
     Array,
     Clamp,
@@ -37,12 +38,13 @@ from inmaterio.simulators.capabilities import (
 )
 from inmaterio.simulators.fixed_point import FixedPointModel, split_layers
 from inmaterio.simulators.hopfield_arrays import CouplingArrays
+from inmaterio.simulators.hopfield_charges import charge_settling
 from inmaterio.simulators.hopfield_description import HopfieldDescription
 from inmaterio.simulators.hopfield_drive import InputDrive
 from inmaterio.simulators.hopfield_model import HopfieldOracle, make_twin
 from inmaterio.simulators.hopfield_nudge import is_complex
-from inmaterio.simulators.hopfield_readout import input_converter, measure, state_converter
-from inmaterio.simulators.hopfield_settling import flat_start, of_kind, precision, relax_states
+from inmaterio.simulators.hopfield_readout import input_converter, measure_layers, measure_record, state_converter
+from inmaterio.simulators.hopfield_settling import first_states, precision, relax_states
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
 
 
@@ -168,7 +170,7 @@ class HopfieldNetwork(AbstractSubstrate):
         inputs, samples, known = self._checked(inputs, samples)
         batch = len(inputs)
         check_name("read", read, ("all", "outputs"))
-        state = self._start(start, batch, precision(self.description, nudge))
+        state = self._start(start, batch, nudge)
         drive = self._input_drive.hold(inputs, samples, key, known)
         couplings = self._arrays.couplings(continued=is_complex(nudge))
         ran = relax_states(
@@ -187,15 +189,9 @@ class HopfieldNetwork(AbstractSubstrate):
         if hold:
             self._count("sample-and-hold", "sample_hold", batch * self._total)
         layers = split_layers(state, batch, self._widths)
-        first = len(layers) - 1 if read == "outputs" else 0
-        measured = tuple(self._measure(layers[k], k, samples, key) for k in range(first, len(layers)))
-        trajectories: tuple[Array, ...] = ()
-        if record:
-            by_step = [split_layers(row, batch, self._widths) for row in ran.record]
-            trajectories = tuple(
-                np.stack([self._measure(row[k], k, samples, key.at("record", t)) for t, row in enumerate(by_step)])
-                for k in range(len(layers))
-            )
+        measured = measure_layers(self._state_adcs, layers, samples, key, outputs_only=read == "outputs")
+        by_step = [split_layers(row, batch, self._widths) for row in ran.record]
+        trajectories = measure_record(self._state_adcs, by_step, samples, key)
         return Settled(measured, ran.residual, ran.steps, tolerance, trajectories)
 
     def settle_transposed(
@@ -239,7 +235,7 @@ class HopfieldNetwork(AbstractSubstrate):
         if not isinstance(nudge, Nudge):
             raise InputError(f"settle_transposed was given {nudge!r}; expected a Nudge")
         batch = len(inputs)
-        state = self._start("free", batch, precision(self.description, nudge))
+        state = self._start("free", batch, nudge)
         drive = self._input_drive.hold(inputs, samples, key, known)
         turned = self._arrays.antisymmetric(self._held, batch)
         if turned is not None:
@@ -260,7 +256,7 @@ class HopfieldNetwork(AbstractSubstrate):
                     heat[name] += joules
         self._charge_settling(heat, updates, batch, nudge, nodes=self._total, reads=1)
         layers = split_layers(state, batch, self._widths)
-        measured = tuple(self._measure(layer, k, samples, key) for k, layer in enumerate(layers))
+        measured = measure_layers(self._state_adcs, layers, samples, key)
         return Settled(measured, ran.residual, ran.steps, tolerance)
 
     def forward(self, inputs: Array, *, samples: Samples, key: Key) -> Array:
@@ -311,13 +307,8 @@ class HopfieldNetwork(AbstractSubstrate):
         """
         for name, devices in self._arrays.program(requests, key).items():
             self._count(f"array {name}", "device_write", devices)
-        # both arrays of a coupling are written side by side: values one row of devices at a time, an outer product all rows
-        # at once for each of its terms
-        pulses = sum(
-            len(request.left) if isinstance(request, Outer) else self._parameters[name].shape[0]
-            for name, request in requests.items()
-        )
-        self._spend(pulses * self.description.seconds_per_write)
+        # both arrays of a coupling are written side by side
+        self._spend(write_pulses(requests, self._parameters) * self.description.seconds_per_write)
         self._tally("program_call", 1)
         self._input_drive.forget()
         # what is held is no rest point of the network as it is now
@@ -367,50 +358,31 @@ class HopfieldNetwork(AbstractSubstrate):
             inputs = check_batch(inputs, samples, self._ports["input"])
         return inputs, np.ascontiguousarray(samples, dtype=np.int64), known
 
-    def _start(self, start: Start, batch: int, kind: np.dtype[Any]) -> Array:
-        """A fresh buffer of this type holding the states to begin from."""
-        if isinstance(start, tuple):
-            return flat_start(start, self.description, batch, kind)
-        size = batch * self._total
-        check_name("start", start, ("rest", "last", "free"))
-        if start == "rest":
-            return np.zeros(size, dtype=kind)
-        source = self._state if start == "last" else self._held
-        if source.size != size:
-            raise InputError(
-                f"start {start!r} needs the states of an earlier settling of {batch} samples; "
-                f"{source.size // self._total} are there"
-            )
-        return of_kind(source, kind)
-
-    def _measure(self, layer: Array, k: int, samples: Samples, key: Key) -> Array:
-        converter = self._state_adcs[k]
-        # streams are dear: none is opened for a converter without noise
-        return measure(converter, layer, samples, key.at("state ADC", k) if converter.noise > 0.0 else None)
+    def _start(self, start: Start, batch: int, nudge: Nudge | Clamp | None) -> Array:
+        """A fresh flat buffer holding the states to begin from, of the type they have under a nudge."""
+        kind = precision(self.description, nudge)
+        return first_states(start, self.description, batch, kind, last=self._state, free=self._held)
 
     # What it costs ---------------------------------------------------------------------------------------------------
 
     def _charge_settling(
         self, heat: Mapping[str, float], steps: int, batch: int, nudge: Nudge | Clamp | None, nodes: int, reads: int
     ) -> None:
-        """Count what one settling of a batch takes, with `nodes` states of a sample read in all, at `reads` times.
-
-        A complex settling is one pass. Real and imaginary part of a state are converted side by side.
-        """
-        description = self.description
-        converting = (1 + reads) * description.seconds_per_conversion
-        seconds = steps * description.seconds_per_update
-        for name, joules in heat.items():
-            self._count(f"array {name}", "ohmic_joule", joules)
-        self._count("neurons", "amplifier_second", (seconds + converting) * self._total * batch)
-        self._count("input DAC", self._input_dac.event("dac"), batch * description.widths[0])
-        if nudge is not None:
-            self._count("nudge DAC", self._input_dac.event("dac"), batch * int(self._widths[-1]))
-        parts = 2 if is_complex(nudge) else 1
-        self._count("state ADC", self._state_adcs[-1].event("adc"), parts * batch * nodes)
-        for name, amount in (("device_pass", batch), ("step", batch * steps), ("sample", batch if nudge is None else 0)):
-            self._tally(name, amount)
-        self._spend(batch * (seconds + converting))
+        """Count what one settling of a batch takes, with `nodes` states of a sample read in all, at `reads` times."""
+        seconds = charge_settling(
+            self._ledger,
+            self._role,
+            self.description,
+            heat,
+            steps=steps,
+            batch=batch,
+            nudge=nudge,
+            nodes=nodes,
+            reads=reads,
+            input_dac=self._input_dac,
+            state_adc=self._state_adcs[-1],
+        )
+        self._spend(seconds)
 
 
 OPTIONS = HopfieldDescription

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inmaterio.devices.validation import InputError, check_array, check_range
-from inmaterio.simulators.capabilities import Array, Clamp, Nudge, Samples
+from inmaterio.devices.validation import InputError, check_array, check_name, check_range
+from inmaterio.simulators.capabilities import Array, Clamp, Nudge, Samples, Start
 from inmaterio.simulators.hopfield_arrays import Couplings
 from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
 from inmaterio.simulators.hopfield_drive import Drive
@@ -148,14 +148,47 @@ def precision(description: HopfieldDescription, nudge: Nudge | Clamp | None) -> 
     return np.result_type(real, np.complex64) if is_complex(nudge) else real
 
 
-def flat_start(states: tuple[Array, ...], description: HopfieldDescription, batch: int, kind: np.dtype[Any]) -> Array:
-    """A fresh flat buffer of this type with states (batch, n_k) to begin from.
+def first_states(
+    start: Start, description: HopfieldDescription, batch: int, kind: np.dtype[Any], *, last: Array, free: Array
+) -> Array:
+    """A fresh flat buffer of this type holding the states that a settling begins from.
+
+    Parameters
+    ----------
+    start : str or tuple of ndarray, each (batch, n_k)
+        See `capabilities.Start`.
+    description : HopfieldDescription
+    batch : int
+    kind : dtype
+        See `precision`.
+    last, free : ndarray, flat
+        States at the end of the last settling, and of the last one without nudge.
+
+    Returns
+    -------
+    ndarray, shape (batch * nodes,)
 
     Raises
     ------
     InputError
-        When a shape is another.
+        On an unknown start, states of another shape, no states of an earlier settling of so many samples, or complex states
+        for a real settling.
     """
+    if isinstance(start, tuple):
+        return _flat(start, description, batch, kind)
+    nodes = _constants(description).nodes
+    check_name("start", start, ("rest", "last", "free"))
+    if start == "rest":
+        return np.zeros(batch * nodes, dtype=kind)
+    source = last if start == "last" else free
+    if source.size != batch * nodes:
+        raise InputError(
+            f"start {start!r} needs the states of an earlier settling of {batch} samples; {source.size // nodes} are there"
+        )
+    return _of_kind(source, kind)
+
+
+def _flat(states: tuple[Array, ...], description: HopfieldDescription, batch: int, kind: np.dtype[Any]) -> Array:
     widths = description.widths[1:]
     if len(states) != len(widths):
         raise InputError(f"start holds {len(states)} layers; expected {len(widths)}")
@@ -163,17 +196,11 @@ def flat_start(states: tuple[Array, ...], description: HopfieldDescription, batc
         check_array(f"start of layer {k}", layer, shape=(batch, width)).ravel()
         for k, (layer, width) in enumerate(zip(states, widths, strict=True), start=1)
     ]
-    return of_kind(np.concatenate(blocks), kind)
+    return _of_kind(np.concatenate(blocks), kind)
 
 
-def of_kind(states: Array, kind: np.dtype[Any]) -> Array:
-    """A copy of states to begin from, complex where they must be.
-
-    Raises
-    ------
-    InputError
-        When they are complex and must be real.
-    """
+def _of_kind(states: Array, kind: np.dtype[Any]) -> Array:
+    """A copy of states to begin from, complex where they must be."""
     if np.iscomplexobj(states) and kind.kind != "c":
         raise InputError("start holds complex states; expected real ones, or a nudge with a complex beta")
     return np.array(states, dtype=kind)
