@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inmaterio.devices.converters import Converter, convert
+from inmaterio.devices.converters import Converter
 from inmaterio.devices.validation import InputError
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.convolution import Convolution
@@ -18,6 +18,8 @@ from inmaterio.simulators.convolutional_relaxation import model_in, settle_exact
 from inmaterio.simulators.fixed_point import loss_values, output_error
 from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
 from inmaterio.simulators.hopfield_model import ADJOINT_SWEEPS
+from inmaterio.simulators.hopfield_readout import driven_inputs
+from inmaterio.simulators.rest_point_twin import RestPointNetwork, twin_class
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,9 +41,7 @@ class ConvolutionalOracle:
 
     def driven(self, inputs: Array) -> Float:
         """Inputs as the converter drives them, without its noise."""
-        dac = self.input_dac
-        clean = Converter(bits=dac.bits, low=dac.low, high=dac.high, unit=dac.unit)
-        return np.asarray(convert(clean, np.asarray(inputs, dtype=np.float64)), dtype=np.float64)
+        return driven_inputs(self.input_dac, inputs)
 
     def states(self, inputs: Array) -> tuple[Float, ...]:
         """Free rest point, residual 1e-14, each layer (batch, n_k).
@@ -107,67 +107,43 @@ def _twin_class(description: HopfieldDescription, maps: tuple[Convolution, ...])
     order = [f"weight_{k}" for k in range(1, layers + 1)]
     order += [f"bias_{k}" for k in range(1, layers + 1) if bias]
 
-    def model_of(parameters: Sequence[Any]) -> ConvolutionalEnergy:
-        named = dict(zip(order, (parameter.detach().numpy() for parameter in parameters), strict=True))
+    def model_of(named: Mapping[str, Float]) -> ConvolutionalEnergy:
         weights = [named[f"weight_{k}"] for k in range(1, layers + 1)]
         biases = [named.get(f"bias_{k}", np.zeros(one.channels)) for k, one in enumerate(maps, start=1)]
         return model_in(maps, weights, biases, activations, np.float64)
 
-    class RestPoint(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, inputs: Any, states: Any, *parameters: Any) -> Any:
-            ctx.model, ctx.inputs = model_of(parameters), inputs.detach().numpy().astype(np.float64)
-            if states is None:
-                states, _ = settle_exactly(ctx.model, ctx.inputs, schedule, description.damping, None, steps)
-            ctx.states = tuple(np.asarray(state, dtype=np.float64) for state in states)
-            return torch.as_tensor(ctx.states[-1])
+    def settle(model: ConvolutionalEnergy, inputs: Float) -> tuple[Float, ...]:
+        return settle_exactly(model, inputs, schedule, description.damping, None, steps)[0]
 
-        @staticmethod
-        def backward(ctx: Any, *gradients: Any) -> Any:
-            # autograd hands over dL/ds of the whole batch; the model's gradients are batch means
-            slope = ctx.model.slopes(ctx.inputs, ctx.states)[-1]
-            error = slope * gradients[0].numpy() * len(slope)
-            found = ctx.model.implicit_gradient(
-                ctx.inputs, ctx.states, error, bias=bias, damping=description.damping, sweeps=sweeps
-            )
-            return (None, None, *(torch.as_tensor(np.ascontiguousarray(found[name])) for name in order))
+    def gradient(model: ConvolutionalEnergy, inputs: Float, states: Sequence[Float], error: Float) -> dict[str, Float]:
+        return model.implicit_gradient(inputs, states, error, bias=bias, damping=description.damping, sweeps=sweeps)
 
-    class ConvolutionalHopfieldTwin(torch.nn.Module):
-        def __init__(self, values: Mapping[str, Array]) -> None:
-            super().__init__()
-            for name, value in values.items():
-                self.register_parameter(name, torch.nn.Parameter(torch.as_tensor(np.asarray(value, dtype=np.float64).copy())))
-            relaxing = sum(one.macs for one in maps[1:])
-            self.macs_per_sample = maps[0].macs + 2 * steps * relaxing
+    def up(held: Mapping[str, Any], k: int, below: Any) -> Any:
+        one = maps[k]
+        drive = pooled_drive(below, held[f"weight_{k + 1}"], one)
+        return (drive.reshape(-1, one.places, one.channels) + held[f"bias_{k + 1}"]).flatten(1) if bias else drive
+
+    def field(held: Mapping[str, Any], s: Sequence[Any]) -> tuple[Any, ...]:
+        fields = []
+        for k in range(layers):
+            drive = up(held, k, s[k]) - s[k + 1]
+            if k + 1 < layers:
+                # what comes down is the transposed derivative of what goes up
+                pull: Any = torch.func.vjp(lambda below, upper=k + 1: up(held, upper, below), s[k + 1])[1]
+                drive = drive + pull(s[k + 2])[0]
+            fields.append(drive)
+        return tuple(fields)
+
+    relaxing = sum(one.macs for one in maps[1:])
+    return twin_class(
+        RestPointNetwork(
+            order,
+            model_of,
+            settle,
+            gradient,
+            field,
+            macs_per_sample=maps[0].macs + 2 * steps * relaxing,
             # the adjoint sweeps, then one product per coupling, two where it serves both directions
-            self.macs_backward_per_sample = 2 * sweeps * relaxing + maps[0].macs + 2 * relaxing
-
-        def forward(self, inputs: Any, states: Any = None) -> Any:
-            inputs = torch.as_tensor(np.asarray(inputs))
-            return RestPoint.apply(inputs, states, *(self.get_parameter(name) for name in order))  # type: ignore[no-untyped-call]
-
-        def up(self, k: int, below: Any) -> Any:
-            one = maps[k]
-            drive = pooled_drive(below, self.get_parameter(f"weight_{k + 1}"), one)
-            return (
-                (drive.reshape(-1, one.places, one.channels) + self.get_parameter(f"bias_{k + 1}")).flatten(1) if bias else drive
-            )
-
-        def field(self, inputs: Any, states: Any) -> tuple[Any, ...]:
-            s = [torch.as_tensor(layer, dtype=torch.float64) for layer in (inputs, *states)]
-            fields = []
-            for k in range(layers):
-                drive = self.up(k, s[k]) - s[k + 1]
-                if k + 1 < layers:
-                    # what comes down is the transposed derivative of what goes up
-                    pull: Any = torch.func.vjp(lambda below, upper=k + 1: self.up(upper, below), s[k + 1])[1]
-                    drive = drive + pull(s[k + 2])[0]
-                fields.append(drive)
-            return tuple(fields)
-
-        def slopes(self, inputs: Any, states: Any) -> tuple[Any, ...]:
-            s = [np.asarray(torch.as_tensor(layer).detach(), dtype=np.float64) for layer in (inputs, *states)]
-            model = model_of([self.get_parameter(name) for name in order])
-            return tuple(torch.as_tensor(slope) for slope in model.slopes(s[0], s[1:]))
-
-    return ConvolutionalHopfieldTwin
+            macs_backward_per_sample=2 * sweeps * relaxing + maps[0].macs + 2 * relaxing,
+        )
+    )

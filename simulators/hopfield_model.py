@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from inmaterio.devices.converters import Converter, convert
+from inmaterio.devices.converters import Converter
 from inmaterio.simulators.capabilities import Array
 from inmaterio.simulators.fixed_point import FixedPointModel, Float, loss_values, output_error
 from inmaterio.simulators.hopfield_description import SCHEDULES, HopfieldDescription
+from inmaterio.simulators.hopfield_readout import driven_inputs
+from inmaterio.simulators.rest_point_twin import RestPointNetwork, twin_class
 
 ADJOINT_SWEEPS = 20
 """Even/odd sweeps the twin makes for the adjoint: the progress of 40 synchronous updates."""
@@ -39,8 +41,7 @@ class HopfieldOracle:
     asymmetric: bool = False
 
     def _driven(self, inputs: Array) -> Float:
-        clean = Converter(bits=self.input_dac.bits, low=self.input_dac.low, high=self.input_dac.high, unit=self.input_dac.unit)
-        return np.asarray(convert(clean, np.asarray(inputs, dtype=np.float64)), dtype=np.float64)
+        return driven_inputs(self.input_dac, inputs)
 
     def states(self, inputs: Array) -> tuple[Float, ...]:
         """Free rest point, residual 1e-14, each layer (batch, n_k)."""
@@ -124,78 +125,52 @@ def make_twin(description: HopfieldDescription, values: Mapping[str, Array]) -> 
 @cache
 def _twin_class(description: HopfieldDescription) -> Any:
     """The twin of every chip made to a description: a rule asks for a new twin at each update, and classes are dear."""
-    import torch
-
-    activations = description.layer_activations()
+    activations, widths = description.layer_activations(), description.widths
     layers = len(activations)
     steps, schedule = description.settle_steps, SCHEDULES[description.schedule]
-    gain = description.feedback_gain
+    gain, bias, asymmetric = description.feedback_gain, description.bias, description.asymmetric
     sweeps = math.ceil(ADJOINT_SWEEPS / (1.0 - description.damping))
     order = [f"weight_{k}" for k in range(1, layers + 1)]
-    order += [f"feedback_{k}" for k in range(2, layers + 1) if description.asymmetric]
-    order += [f"bias_{k}" for k in range(1, layers + 1) if description.bias]
+    order += [f"feedback_{k}" for k in range(2, layers + 1) if asymmetric]
+    order += [f"bias_{k}" for k in range(1, layers + 1) if bias]
 
-    def model_of(parameters: Sequence[Any]) -> FixedPointModel:
-        arrays = [parameter.detach().numpy().astype(np.float64) for parameter in parameters]
-        named = dict(zip(order, arrays, strict=True))
+    def model_of(named: Mapping[str, Float]) -> FixedPointModel:
         weights = [named[f"weight_{k}"] for k in range(1, layers + 1)]
         feedback = weights
-        if description.asymmetric:
+        if asymmetric:
             feedback = [weights[0], *(named[f"feedback_{k}"].T for k in range(2, layers + 1))]
-        biases = [named.get(f"bias_{k}", np.zeros(description.widths[k])) for k in range(1, layers + 1)]
+        biases = [named.get(f"bias_{k}", np.zeros(widths[k])) for k in range(1, layers + 1)]
         return FixedPointModel(weights, feedback, biases, activations, gain, description.damping)
 
-    class RestPoint(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, inputs: Any, states: Any, *parameters: Any) -> Any:
-            ctx.model = model_of(parameters)
-            ctx.inputs = inputs.detach().numpy().astype(np.float64)
-            ctx.states = (
-                ctx.model.settle(ctx.inputs, tolerance=None, steps=steps, schedule=schedule) if states is None else states
-            )
-            return torch.as_tensor(np.asarray(ctx.states[-1], dtype=np.float64))
+    def settle(model: FixedPointModel, inputs: Float) -> tuple[Float, ...]:
+        return model.settle(inputs, tolerance=None, steps=steps, schedule=schedule)
 
-        @staticmethod
-        def backward(ctx: Any, *gradients: Any) -> Any:
-            # autograd hands over dL/ds of the whole batch; the model's gradients are batch means
-            batch = len(ctx.inputs)
-            error = ctx.model.slopes(ctx.inputs, ctx.states)[-1] * gradients[0].numpy() * batch
-            up, down, biases = ctx.model.implicit_gradient(ctx.inputs, ctx.states, error, tolerance=None, steps=sweeps)
-            found = parameter_gradients(up, down, biases, asymmetric=description.asymmetric, bias=description.bias)
-            return (None, None, *(torch.as_tensor(np.ascontiguousarray(found[name])) for name in order))
+    def gradient(model: FixedPointModel, inputs: Float, states: Sequence[Float], error: Float) -> dict[str, Float]:
+        up, down, biases = model.implicit_gradient(inputs, states, error, tolerance=None, steps=sweeps)
+        return parameter_gradients(up, down, biases, asymmetric=asymmetric, bias=bias)
 
-    class HopfieldTwin(torch.nn.Module):
-        def __init__(self, values: Mapping[str, Array]) -> None:
-            super().__init__()
-            for name, value in values.items():
-                self.register_parameter(name, torch.nn.Parameter(torch.as_tensor(np.asarray(value, dtype=np.float64).copy())))
-            widths = description.widths
-            relaxing = sum(a * b for a, b in zip(widths[1:-1], widths[2:], strict=True))
-            couplings = sum(a * b for a, b in pairwise(widths))
-            self.macs_per_sample = widths[0] * widths[1] + 2 * steps * relaxing
+    def field(held: Mapping[str, Any], s: Sequence[Any]) -> tuple[Any, ...]:
+        fields = []
+        for k in range(1, layers + 1):
+            one = s[k - 1] @ held[f"weight_{k}"].T - s[k]
+            if k < layers:
+                # (to, from) as every coupling: a shared one is met the other way round
+                back = held[f"feedback_{k + 1}"] if asymmetric else held[f"weight_{k + 1}"].T
+                one = one + gain * (s[k + 1] @ back.T)
+            fields.append(one + held[f"bias_{k}"] if bias else one)
+        return tuple(fields)
+
+    relaxing = sum(a * b for a, b in pairwise(widths[1:]))
+    couplings = sum(a * b for a, b in pairwise(widths))
+    return twin_class(
+        RestPointNetwork(
+            order,
+            model_of,
+            settle,
+            gradient,
+            field,
+            macs_per_sample=widths[0] * widths[1] + 2 * steps * relaxing,
             # the adjoint sweeps, then one product per coupling, two where it serves both directions
-            self.macs_backward_per_sample = 2 * sweeps * relaxing + couplings + relaxing
-
-        def forward(self, inputs: Any, states: Any = None) -> Any:
-            inputs = torch.as_tensor(np.asarray(inputs))
-            return RestPoint.apply(inputs, states, *(self.get_parameter(name) for name in order))  # type: ignore[no-untyped-call]
-
-        def field(self, inputs: Any, states: Any) -> tuple[Any, ...]:
-            found = dict(self.named_parameters())
-            s = [torch.as_tensor(layer, dtype=torch.float64) for layer in (inputs, *states)]
-            fields = []
-            for k in range(1, layers + 1):
-                field = s[k - 1] @ found[f"weight_{k}"].T - s[k]
-                if k < layers:
-                    # (to, from) as every coupling: a shared one is met the other way round
-                    back = found[f"feedback_{k + 1}"] if description.asymmetric else found[f"weight_{k + 1}"].T
-                    field = field + gain * (s[k + 1] @ back.T)
-                fields.append(field + found[f"bias_{k}"] if description.bias else field)
-            return tuple(fields)
-
-        def slopes(self, inputs: Any, states: Any) -> tuple[Any, ...]:
-            s = [np.asarray(torch.as_tensor(layer).detach(), dtype=np.float64) for layer in (inputs, *states)]
-            model = model_of([self.get_parameter(name) for name in order])
-            return tuple(torch.as_tensor(slope) for slope in model.slopes(s[0], s[1:]))
-
-    return HopfieldTwin
+            macs_backward_per_sample=2 * sweeps * relaxing + couplings + relaxing,
+        )
+    )
