@@ -11,7 +11,6 @@ Costs are counted as in `digital`: products of the kernel that fall beyond the e
 that are read again not.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
@@ -23,7 +22,8 @@ from inmaterio.simulators.capabilities import Array, Outer, Port, Samples
 from inmaterio.simulators.convolution import Convolution
 from inmaterio.simulators.convolutional_module import make_convolutional_module, shapes
 from inmaterio.simulators.digital import DTYPES, DigitalSubstrate
-from inmaterio.simulators.digital_twin import WORD_BYTES, DigitalOracle, to_array, to_tensor
+from inmaterio.simulators.digital_layers import forward_oracle, layer_states
+from inmaterio.simulators.digital_twin import DigitalOracle
 from inmaterio.simulators.image_layers import ImageLayers
 from inmaterio.simulators.perceptron import RESPONSES, check_layer, check_vectors, check_widths, coupling_parameters
 from inmaterio.simulators.shared_products import local_products
@@ -153,8 +153,7 @@ class ConvolutionalFeedforward(DigitalSubstrate):
 
     def oracle(self) -> DigitalOracle:
         """The same network in float64: for tests and probes, never counted. The loss does not depend on separate feedback."""
-        forward = {name: one for name, one in self._parameters.items() if not one.partner}
-        return DigitalOracle(copy.deepcopy(self._module).double(), forward, self._ports["output"])
+        return forward_oracle(self._module, self._parameters, self._ports["output"])
 
     def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
         """Every layer after the input, output last, each (batch, nodes). Costs a forward pass; `key` is not used.
@@ -164,14 +163,10 @@ class ConvolutionalFeedforward(DigitalSubstrate):
         InputError
             When the inputs do not fit the port.
         """
-        import torch
-
         checked = check_batch(inputs, samples, self._ports["input"])
         self.count_forward(len(checked))
         self._tally_passes(len(checked))
-        module: Any = self._module
-        with torch.no_grad():
-            return tuple(to_array(state) for state in module.states(to_tensor(checked, self._dtype)))
+        return layer_states(self._module, checked, self._dtype)
 
     def product(self, layer: int, states: Array, *, samples: Samples, key: Key) -> Array:
         """pool(W_k * s) + b_k (batch, n_k) for states (batch, n_{k-1}); max pooling keeps its switches. `key` is not used.
@@ -285,17 +280,6 @@ class ConvolutionalFeedforward(DigitalSubstrate):
         one = self._maps[layer - 1]
         held = one.channels * (one.fan_in + bool(bias))
         self._count_layer(layer, macs=batch * macs, operations=batch * operations, words=held + batch * words)
-
-    def _count_layer(self, layer: int, *, macs: int, operations: int, words: int) -> None:
-        component = f"layer_{layer}"
-        self._count(component, "mac_fp32", macs)
-        self._count(component, "alu_fp32", operations)
-        self._count(component, "byte_sram", WORD_BYTES * words)
-
-    def _tally_sweep(self, batch: int, *, passes: bool, samples: bool) -> None:
-        for name, counted in (("device_pass", passes), ("sample", samples)):
-            if counted:
-                self._tally(name, batch)
 
 
 def _words(one: Convolution) -> int:

@@ -27,6 +27,7 @@ from inmaterio.simulators.capabilities import (
     Substrate,
     Write,
 )
+from inmaterio.simulators.digital_layers import forward_oracle, layer_states
 from inmaterio.simulators.digital_twin import WORD_BYTES, DigitalOracle, count_twin_pass, macs_per_sample, to_array, to_tensor
 from inmaterio.simulators.perceptron import (
     RESPONSES,
@@ -225,6 +226,19 @@ class DigitalSubstrate(AbstractSubstrate):
         self._tally("device_pass", batch)
         self._tally("sample", batch)
 
+    def _tally_sweep(self, batch: int, *, passes: bool, samples: bool) -> None:
+        """Tally a batch through one layer as device passes, as samples, as both or as neither."""
+        for name, counted in (("device_pass", passes), ("sample", samples)):
+            if counted:
+                self._tally(name, batch)
+
+    def _count_layer(self, layer: int, *, macs: int, operations: int, words: int) -> None:
+        """Count what a batch takes in one layer: multiply-accumulates, other operations, and words moved."""
+        component = f"layer_{layer}"
+        self._count(component, "mac_fp32", macs)
+        self._count(component, "alu_fp32", operations)
+        self._count(component, "byte_sram", WORD_BYTES * words)
+
 
 @final
 class DigitalFeedforward(DigitalSubstrate):
@@ -257,8 +271,7 @@ class DigitalFeedforward(DigitalSubstrate):
 
     def oracle(self) -> "DigitalOracle":
         """The same network in float64: for tests and probes, never counted. The loss does not depend on separate feedback."""
-        forward = {name: one for name, one in self._parameters.items() if not one.partner}
-        return DigitalOracle(copy.deepcopy(self._module).double(), forward, self._ports["output"])
+        return forward_oracle(self._module, self._parameters, self._ports["output"])
 
     def states(self, inputs: Array, *, samples: Samples, key: Key) -> tuple[Array, ...]:
         """Every layer after the input, output last, each (batch, width). Costs a forward pass; `key` is not used.
@@ -268,14 +281,10 @@ class DigitalFeedforward(DigitalSubstrate):
         InputError
             When the inputs do not fit the port.
         """
-        import torch
-
         checked = check_batch(inputs, samples, self._ports["input"])
         self.count_forward(len(checked))
         self._tally_passes(len(checked))
-        module: Any = self._module
-        with torch.no_grad():
-            return tuple(to_array(state) for state in module.states(to_tensor(checked, self._dtype)))
+        return layer_states(self._module, checked, self._dtype)
 
     def product(self, layer: int, states: Array, *, samples: Samples, key: Key) -> Array:
         """W_k s + b_k (batch, n_k) for states (batch, n_{k-1}); `key` is not used.
