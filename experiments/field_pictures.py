@@ -20,8 +20,8 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.assembly import assemble, first_values, write_values
 from inmaterio.experiments.plots import INK, SERIES, Floats, engineering, figure_svg, panel, styled
-from inmaterio.experiments.report_inputs import RunRecord
 from inmaterio.experiments.run import LoadedRun, load_run, one_thread
+from inmaterio.experiments.run_record import RunRecord
 from inmaterio.simulators.wave_medium import PRESETS, WaveMedium
 from inmaterio.simulators.wave_medium_model import WaveMediumDescription
 

@@ -28,7 +28,7 @@ from inmaterio.experiments.report_figures import (
     legend,
     tornado_panel,
 )
-from inmaterio.experiments.report_inputs import Comparison, Row, RunRecord, read_comparison, read_record
+from inmaterio.experiments.report_inputs import Comparison, Row, read_comparison
 from inmaterio.experiments.report_physics import ablated, by_block, first_of_block, physics_context, shown, work_context
 from inmaterio.experiments.report_spiking import is_spiking, not_modelled_lists, spiking_context
 from inmaterio.experiments.report_tables import (
@@ -50,6 +50,7 @@ from inmaterio.experiments.report_text import (
     margin_text,
     points_unit,
 )
+from inmaterio.experiments.run_record import RunRecord, read_record
 from inmaterio.learning_rules.contract import SETTLED
 
 APART = ("command", "quick", "notes")

@@ -22,7 +22,8 @@ from inmaterio.experiments.digital_inference import Variant, variants
 from inmaterio.experiments.energy import EnergyEstimate, Quantiles, cumulative, estimate, per_sample, ratio
 from inmaterio.experiments.metrics import Interval, pair_up, paired_difference, spread, wilson_interval
 from inmaterio.experiments.plots import Look
-from inmaterio.experiments.report_inputs import Comparison, Floats, Row, RunRecord
+from inmaterio.experiments.report_inputs import Comparison, Row
+from inmaterio.experiments.run_record import Floats, RunRecord
 
 TRAIN = ("train",)
 INFER = ("infer",)

@@ -10,10 +10,10 @@ from inmaterio.experiments.chip_tables import TERM_COLUMNS, chip_cells, chip_nam
 from inmaterio.experiments.energy import NOT_MODELLED, SPIKING_NOT_MODELLED
 from inmaterio.experiments.plots import engineering
 from inmaterio.experiments.report_entries import Entry
-from inmaterio.experiments.report_inputs import RunRecord
 from inmaterio.experiments.report_physics import trained
 from inmaterio.experiments.report_tables import difference_cell
 from inmaterio.experiments.report_text import NO_FIGURE, error_text, joules, joules_range
+from inmaterio.experiments.run_record import RunRecord
 from inmaterio.experiments.spiking_tables import delay_sentences, silence_sentences
 
 

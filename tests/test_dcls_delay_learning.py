@@ -14,9 +14,9 @@ from inmaterio.experiments.assembly import assemble
 from inmaterio.experiments.checkpoint import flatten_record, load_tree, rebuild_record, save_tree
 from inmaterio.experiments.configuration import DataConfig, RuleConfig, RunConfig, SubstrateConfig, TrainingConfig
 from inmaterio.experiments.other_predictors import errors_of
-from inmaterio.experiments.report_inputs import read_record
 from inmaterio.experiments.run import run
 from inmaterio.experiments.run_directory import read_run
+from inmaterio.experiments.run_record import read_record
 from inmaterio.experiments.tables import comparison_table
 from inmaterio.experiments.temporal_tasks import coincidence_spikes
 from inmaterio.experiments.training import make_optimiser

@@ -11,7 +11,7 @@ import pytest
 from inmaterio.devices.costs import CostTable
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.report import write_comparison_report
-from inmaterio.experiments.report_inputs import read_record
+from inmaterio.experiments.run_record import read_record
 
 pytest_plugins = ["report_fixtures"]
 

@@ -11,8 +11,8 @@ from inmaterio.devices.costs import CostTable
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.configuration import DataConfig, RuleConfig, RunConfig, SubstrateConfig, TrainingConfig
 from inmaterio.experiments.report import write_run_report
-from inmaterio.experiments.report_inputs import read_record
 from inmaterio.experiments.run import run as do_run
+from inmaterio.experiments.run_record import read_record
 
 pytest_plugins = ["report_fixtures"]
 
