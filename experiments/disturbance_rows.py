@@ -12,17 +12,15 @@ not lie above zero there is nothing to recover from.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inmaterio.experiments.disturbance_plan import Line
 from inmaterio.experiments.metrics import Interval, paired_difference, spread
 from inmaterio.experiments.run_directory import read_run
 from inmaterio.experiments.summary import evaluated_rows
-
-if TYPE_CHECKING:
-    from inmaterio.experiments.disturbance import Line
 
 Row = dict[str, Any]
 
@@ -33,7 +31,7 @@ VERDICTS = (RECOVERS, DOES_NOT, NOT_TOLD_APART, NO_HARM)
 """What is said of a line."""
 
 
-def make_rows(done: Sequence[tuple["Line", Sequence[Path], Sequence[Path]]]) -> list[Row]:
+def make_rows(done: Sequence[tuple[Line, Sequence[Path], Sequence[Path]]]) -> list[Row]:
     """One row per line.
 
     Parameters
@@ -57,7 +55,7 @@ def make_rows(done: Sequence[tuple["Line", Sequence[Path], Sequence[Path]]]) -> 
     return rows
 
 
-def _row(line: "Line", disturbed: Sequence[Path], undisturbed: Sequence[Path]) -> Row:
+def _row(line: Line, disturbed: Sequence[Path], undisturbed: Sequence[Path]) -> Row:
     read, plain = [read_run(folder) for folder in disturbed], [read_run(folder) for folder in undisturbed]
     config, first = read[0][0], read[0][1]
     epoch, epochs = config.disturbance.epoch, config.training.epochs

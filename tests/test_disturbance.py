@@ -25,7 +25,8 @@ from inmaterio.experiments.configuration import (
     parse_config,
     to_toml,
 )
-from inmaterio.experiments.disturbance import FILE, plan_lines, study_disturbance, tuned_factor
+from inmaterio.experiments.disturbance import FILE, study_disturbance
+from inmaterio.experiments.disturbance_plan import plan_lines, tuned_factor
 from inmaterio.experiments.disturbance_plots import spread_apart
 from inmaterio.experiments.disturbance_report import disturbance_tables, notes_of, write_disturbance_report
 from inmaterio.experiments.disturbance_rows import DOES_NOT, NO_HARM, NOT_TOLD_APART, RECOVERS, judge_row
