@@ -24,7 +24,7 @@ from inmaterio.experiments.data_cache import cache_folder as cache_folder
 from inmaterio.experiments.data_cache import cached
 from inmaterio.experiments.data_names import full_name, options_of, real_number, whole_number
 from inmaterio.experiments.dataset import Dataset as Dataset  # with `Split` and `split`, where callers look for them
-from inmaterio.experiments.event_files import load_events
+from inmaterio.experiments.event_data import load_events
 from inmaterio.experiments.idx_files import read_idx_folder
 from inmaterio.experiments.level_crossings import CROSSINGS, mnist1d_crossings
 from inmaterio.experiments.sound_data import SYNTHETIC, load_peterson_barney, load_synthetic_vowels, load_wav_folder
@@ -59,7 +59,7 @@ def load_data(name: str, *, cache: Path | None = None) -> Dataset:
         - ``parity-3?rows=600&noise=0.1&reference=1``: rows, a multiple of 8; standard deviation of the noise; whether a
           constant 1 stands as a fourth input (0: it does not);
         - ``shd:FOLDER?step=10e-3&channels=140&steps=100&aligned=1&binary=0&cut=1``, and so ``ssc:FOLDER?merge=1``: see
-          `inmaterio.experiments.event_files`;
+          `inmaterio.experiments.event_data`;
         - ``coincidence?rows=1000&steps=100&channels=3&gap=12&jitter=0&noise=0``, ``yin-yang?rows=7000&steps=50&bias=1``: see
           `inmaterio.experiments.temporal_tasks`;
         - ``mnist1d-crossings?levels=-1.5,1.5&steps=40``: see `inmaterio.experiments.level_crossings`;
