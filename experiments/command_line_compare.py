@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from rich.console import Console
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.command_line import Costs, Jobs, Json, _costs, app, print_json, progress_bar
 from inmaterio.experiments.interruption import stoppable
+from inmaterio.experiments.text_values import parse_value
 
 Data = Annotated[
     str,
@@ -24,8 +24,12 @@ Hidden = Annotated[list[int] | None, typer.Option(help="Widths of the hidden lay
 BatchSize = Annotated[int, typer.Option(help="Rows per update.")]
 TrainLimit = Annotated[int | None, typer.Option(help="Use no more than so many rows for training and validation.")]
 Optimiser = Annotated[str, typer.Option(help="'sgd', 'adam', ...: of every rule.")]
-Hyper = Annotated[list[str] | None, typer.Option(help="RULE.NAME=VALUE, a hyperparameter of a rule; VALUE as in TOML.")]
-Option = Annotated[list[str] | None, typer.Option(help="SUBSTRATE.NAME=VALUE, an option of a substrate; VALUE as in TOML.")]
+Hyper = Annotated[
+    list[str] | None, typer.Option(help="RULE.NAME=VALUE, a hyperparameter of a rule; VALUE as in TOML, words without quotes.")
+]
+Option = Annotated[
+    list[str] | None, typer.Option(help="SUBSTRATE.NAME=VALUE, an option of a substrate; VALUE as in TOML, words without quotes.")
+]
 """Options of every command that compares rules; what is taken by default is the command's."""
 
 SUBSTRATES = "Substrates, by name or FILE.py:NAME, NAME being in the file's PRESETS."
@@ -34,7 +38,7 @@ RULES = "Rules, by name or FILE.py:NAME, NAME being what tables shall call it."
 
 
 def assigned(texts: Sequence[str], flag: str, owner: str) -> dict[str, dict[str, Any]]:
-    """Values by owner and name from texts such as ``OWNER.NAME=VALUE``, VALUE as in TOML.
+    """Values by owner and name from texts such as ``OWNER.NAME=VALUE``: see `text_values`.
 
     Raises
     ------
@@ -48,8 +52,8 @@ def assigned(texts: Sequence[str], flag: str, owner: str) -> dict[str, dict[str,
         try:
             if not (equals and dot and name and key):
                 raise ValueError(f"expected {owner}.NAME=VALUE")
-            found.setdefault(name, {})[key] = tomllib.loads(f"value = {value}")["value"]
-        except ValueError as error:  # TOML's own is one
+            found.setdefault(name, {})[key] = parse_value(value)
+        except ValueError as error:
             raise InputError(f"{flag} is {text!r}: {error}") from None
     return found
 

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +12,11 @@ from rich.console import Console
 from inmaterio.devices.validation import InputError
 from inmaterio.experiments.command_line import Json, app, print_json, progress_bar
 from inmaterio.experiments.interruption import stoppable
+from inmaterio.experiments.text_values import parse_value
 
 
 def option_values(texts: Sequence[str]) -> dict[str, Any]:
-    """Options from texts such as ``NAME=VALUE``, VALUE as in TOML.
+    """Options from texts such as ``NAME=VALUE``: see `text_values`.
 
     Raises
     ------
@@ -29,8 +29,8 @@ def option_values(texts: Sequence[str]) -> dict[str, Any]:
         try:
             if not (name and equals):
                 raise ValueError("expected NAME=VALUE")
-            found[name] = tomllib.loads(f"value = {value}")["value"]
-        except ValueError as error:  # TOML's own is one
+            found[name] = parse_value(value)
+        except ValueError as error:
             raise InputError(f"--option is {text!r}: {error}") from None
     return found
 
@@ -49,7 +49,7 @@ def varied(text: str | None) -> tuple[list[str], list[Any]]:
     try:
         if not (names and equals and values):
             raise ValueError("expected NAME=VALUE,VALUE,..., or NAME,NAME=... for options that vary together")
-        return names.split(","), list(tomllib.loads(f"values = [{values}]")["values"])
+        return names.split(","), [parse_value(one) for one in values.split(",")]
     except ValueError as error:
         raise InputError(f"--vary is {text!r}: {error}") from None
 
@@ -58,7 +58,9 @@ def varied(text: str | None) -> tuple[list[str], list[Any]]:
 def deploy_command(
     runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of comparisons.")],
     substrate: Annotated[str, typer.Option("--to", help="Substrate that the trained values are written to.")],
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, an option of that substrate; VALUE as in TOML.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, an option of that substrate; VALUE as in TOML, words without quotes.")
+    ] = None,
     vary: Annotated[
         str | None, typer.Option(help="NAME=VALUE,VALUE,...: an option at several values; NAME,NAME=... several together.")
     ] = None,

@@ -17,7 +17,6 @@ import functools
 import importlib
 import inspect
 import pkgutil
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
@@ -29,6 +28,7 @@ from inmaterio.devices.validation import InputError, check_name
 from inmaterio.experiments.configuration import RunConfig
 from inmaterio.experiments.memory import check_memory, show_widths
 from inmaterio.experiments.own_files import guarded, load_module, own_file
+from inmaterio.experiments.text_values import parse_value
 from inmaterio.learning_rules.contract import Rule
 from inmaterio.learning_rules.schedules import Group
 from inmaterio.simulators.capabilities import Requirement, Substrate
@@ -259,9 +259,9 @@ def _variant(entry: RuleEntry, name: str, text: str) -> RuleEntry:
         if not (key and equals and value) or key in own:
             raise InputError(f"rule {name!r}: {part!r} cannot be read; expected NAME=VALUE, each name once, joined by &")
         try:
-            own[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            own[key] = value
+            own[key] = parse_value(value)
+        except InputError as error:
+            raise InputError(f"rule {name!r}: {key}: {error}") from None
     entry.check(own, f"rule {name!r}")
     return replace(entry, name=name, defaults={**entry.defaults, **own}, build=functools.partial(entry.build, **own))
 
