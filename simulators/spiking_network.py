@@ -168,14 +168,15 @@ class SpikingNetwork(AbstractSubstrate):
         return make_twin(self.description, self._memory.nominal())
 
     def oracle(self) -> DigitalOracle:
-        """The network with the values that the memories hold, in float64, with nominal neurons and ideal links.
+        """The network with the values that the memories hold and the chip's own neurons, in float64, with ideal links.
 
         Its gradient is the surrogate gradient of `spiking_twin`: the true one of a spiking network is zero or does not exist.
         """
-        from inmaterio.simulators.spiking_twin import make_twin
+        from inmaterio.simulators.spiking_twin import NeuronValues, make_twin
 
         exact = replace(self.description, dtype="float64")
-        return DigitalOracle(make_twin(exact, self._memory.held()), self._parameters, self._ports["output"])
+        neurons = [NeuronValues(*one) for one in zip(self._leaks, self._thresholds, self._gains, strict=True)]
+        return DigitalOracle(make_twin(exact, self._memory.held(), neurons=neurons), self._parameters, self._ports["output"])
 
     def snapshot(self) -> dict[str, Any]:
         """Memories and clock, as arrays and numbers."""

@@ -42,14 +42,14 @@ COLUMNS = 2048
 
 @kernel(parallel=True)
 def fire_forward(
-    drive: Array, leak: float, threshold: float, limit: float, soft: bool, refractory: int, spikes: Array, membranes: Array
+    drive: Array, leak: Array, threshold: Array, limit: Array, soft: bool, refractory: int, spikes: Array, membranes: Array
 ) -> None:
     """Spikes (0 or 1) and h of every step.
 
     Parameters
     ----------
     drive, spikes, membranes : ndarray, shape (steps, neurons)
-    leak, threshold, limit : float, of the arrays' dtype
+    leak, threshold, limit : ndarray, shape (neurons,)
         A neuron fires where h >= limit: the threshold, or the next number above it where it has to be passed.
     soft : bool
     refractory : int
@@ -62,12 +62,14 @@ def fire_forward(
         potential = np.zeros(width, drive.dtype)
         waiting = np.zeros(width if refractory else 1, np.int32)
         zero, one = potential.dtype.type(0), potential.dtype.type(1)
+        kept, off, least = leak[low:], threshold[low:], limit[low:]
         for t in range(steps):
             x, s, m = drive[t, low:], spikes[t, low:], membranes[t, low:]
             for j in range(width):
-                h = leak * potential[j] + x[j]
-                fired = one if h >= limit else zero
-                after = h - threshold * fired if soft else (h if h < limit else zero)
+                h = kept[j] * potential[j] + x[j]
+                fires = h >= least[j]
+                fired = one if fires else zero
+                after = (h - off[j] if soft else zero) if fires else h
                 if refractory:
                     if waiting[j] > 0:
                         waiting[j] -= 1
@@ -82,9 +84,9 @@ def fire_forward(
 @kernel(parallel=True)
 def fire_recurrent_forward(
     drive: Array,
-    leak: float,
-    threshold: float,
-    limit: float,
+    leak: Array,
+    threshold: Array,
+    limit: Array,
     soft: bool,
     refractory: int,
     weights: Array,
@@ -98,7 +100,7 @@ def fire_recurrent_forward(
     Parameters
     ----------
     drive, spikes, membranes : ndarray, shape (steps, batch, neurons)
-    leak, threshold, limit : float, of the arrays' dtype
+    leak, threshold, limit : ndarray, shape (neurons,)
     soft : bool
     refractory : int
     weights, offsets : ndarray, shape (senders, receivers)
@@ -119,9 +121,10 @@ def fire_recurrent_forward(
         for t in range(steps):
             x, s, m = arriving[t * neurons :], spikes[t, sample], membranes[t, sample]
             for j in range(neurons):
-                h = leak * potential[j] + x[j]
-                fired = one if h >= limit else zero
-                after = h - threshold * fired if soft else (h if h < limit else zero)
+                h = leak[j] * potential[j] + x[j]
+                fires = h >= limit[j]
+                fired = one if fires else zero
+                after = (h - threshold[j] if soft else zero) if fires else h
                 if waiting[j] > 0:
                     waiting[j] -= 1
                     h, fired, after = potential[j], zero, potential[j]
@@ -148,8 +151,8 @@ def fire_backward(
     gradient: Array,
     spikes: Array,
     membranes: Array,
-    leak: float,
-    threshold: float,
+    leak: Array,
+    threshold: Array,
     soft: bool,
     refractory: int,
     first: int,
@@ -163,6 +166,7 @@ def fire_backward(
     ----------
     gradient, spikes, membranes, out : ndarray, shape (steps, neurons)
         Gradient of the spikes; what the way forward gave; gradient of the drive.
+    leak, threshold : ndarray, shape (neurons,)
     carried : ndarray, shape (neurons,)
         Gradient of v in step last - 1 from later steps; changed to that of v in step first - 1.
     """
@@ -173,45 +177,48 @@ def fire_backward(
     for block in prange((size + COLUMNS - 1) // COLUMNS):
         low = block * COLUMNS
         width = min(size, low + COLUMNS) - low
-        flow = carried[low:]
+        flow, held, middle = carried[low:], leak[low:], threshold[low:]
         for back in range(last - first):
             t = last - 1 - back
             g, s, m, x = gradient[t, low:], spikes[t, low:], membranes[t, low:], out[t, low:]
             for j in range(width):
-                u = slope * (m[j] - threshold)
+                u = slope * (m[j] - middle[j])
                 through = flow[j] if soft else flow[j] * (one - s[j])
                 total = through + g[j] * (half / (one + u * u))
-                kept = leak * total
+                kept = held[j] * total
                 if refractory:
-                    held = False
+                    rests = False
                     for past in range(max(0, t - refractory), t):
-                        held = held or spikes[past, low + j] > zero
-                    if held:
+                        rests = rests or spikes[past, low + j] > zero
+                    if rests:
                         total, kept = zero, flow[j]
                 x[j] = total
                 flow[j] = kept
 
 
 @kernel(parallel=True)
-def integrate_forward(drive: Array, leak: float, membranes: Array) -> None:
-    """h[t] = leak h[t - 1] + x[t]; arrays (steps, neurons)."""
+def integrate_forward(drive: Array, leak: Array, membranes: Array) -> None:
+    """h[t] = leak h[t - 1] + x[t]; arrays (steps, neurons), leak (neurons,)."""
     steps, size = drive.shape
     for block in prange((size + COLUMNS - 1) // COLUMNS):
         low = block * COLUMNS
         width = min(size, low + COLUMNS) - low
-        potential = np.zeros(width, drive.dtype)
+        potential, kept = np.zeros(width, drive.dtype), leak[low:]
         for t in range(steps):
             x, m = drive[t, low:], membranes[t, low:]
             for j in range(width):
-                potential[j] = leak * potential[j] + x[j]
+                potential[j] = kept[j] * potential[j] + x[j]
                 m[j] = potential[j]
 
 
 class Neuron(NamedTuple):
-    """What the neurons of a layer are; see `inmaterio.simulators.spiking_description.SpikingDescription`."""
+    """What the neurons of a layer are; see `inmaterio.simulators.spiking_description.SpikingDescription`.
 
-    leak: float
-    threshold: float
+    `leak` and `threshold` are of each neuron, (neurons,); an infinite threshold is that of one which never fires.
+    """
+
+    leak: Array
+    threshold: Array
     soft: bool
     strict: bool
     refractory: int
@@ -237,8 +244,8 @@ def fire_recurrent(
     return _functions().FireRecurrent.apply(drive, kernels, neuron, sharp, work or PassWork())  # type: ignore[no-any-return]
 
 
-def integrate(drive: "torch.Tensor", leak: float, work: PassWork | None = None) -> "torch.Tensor":
-    """Membranes h (steps, batch, neurons) of neurons that do not spike."""
+def integrate(drive: "torch.Tensor", leak: Array, work: PassWork | None = None) -> "torch.Tensor":
+    """Membranes h (steps, batch, neurons) of neurons that do not spike, with a leak of each, (neurons,)."""
     return _functions().Integrate.apply(drive, leak, work or PassWork())  # type: ignore[no-any-return]
 
 
@@ -247,12 +254,17 @@ def _flat(tensor: "torch.Tensor") -> Any:
     return as_array(tensor).reshape(len(tensor), -1)
 
 
-def _numbers(neuron: Neuron, unit: Any) -> Any:
-    """What the kernels want to know of neurons: leak, threshold, what a membrane has to reach, soft, refractory."""
-    threshold = unit(neuron.threshold)
+def _repeated(values: Array, dtype: Any, size: int) -> Array:
+    """Of the neurons of all samples, as `_flat` has them."""
+    return np.tile(values.astype(dtype), size // len(values))
+
+
+def _numbers(neuron: Neuron, dtype: Any, size: int) -> Any:
+    """What the kernels want to know of so many neurons: leak, threshold, what a membrane has to reach, soft, refractory."""
+    threshold = _repeated(neuron.threshold, dtype, size)
     # a membrane has to pass a strict threshold: to reach the next number above it
-    limit = np.nextafter(threshold, unit(np.inf)) if neuron.strict else threshold
-    return unit(neuron.leak), threshold, limit, neuron.soft, neuron.refractory
+    limit = np.nextafter(threshold, dtype.type(np.inf)) if neuron.strict else threshold
+    return _repeated(neuron.leak, dtype, size), threshold, limit, neuron.soft, neuron.refractory
 
 
 @cache
@@ -272,7 +284,7 @@ def _functions() -> Any:
     ) -> None:
         spikes, membranes = kept
         flow = carried.numpy().reshape(-1)
-        leak, threshold, _, soft, refractory = _numbers(neuron, flow.dtype.type)
+        leak, threshold, _, soft, refractory = _numbers(neuron, flow.dtype, flow.size)
         numbers = leak, threshold, soft, refractory, *steps
         fire_backward(_flat(gradient), _flat(spikes), _flat(membranes), *numbers, flow, _flat(out))
 
@@ -281,7 +293,7 @@ def _functions() -> Any:
         def forward(ctx: Any, drive: torch.Tensor, neuron: Neuron, work: PassWork) -> tuple[torch.Tensor, torch.Tensor]:
             spikes, membranes = drive.new_empty(drive.shape), drive.new_empty(drive.shape)
             array = _flat(drive)
-            every: Any = array, *_numbers(neuron, array.dtype.type), _flat(spikes), _flat(membranes)
+            every: Any = array, *_numbers(neuron, array.dtype, array.shape[1]), _flat(spikes), _flat(membranes)
             fire_forward(*every)
             ctx.save_for_backward(spikes, membranes)
             ctx.neuron, ctx.work = neuron, work
@@ -307,7 +319,7 @@ def _functions() -> Any:
                 synapses: Any = np.zeros((0, 0), unit), np.zeros((0, 0), np.uint32), as_array(kernels.transpose(0, 1))
             else:
                 synapses = as_array(sharp[0].t()), offsets(sharp[1]), np.zeros((1, len(kernels), 1), unit)
-            every: Any = array, *_numbers(neuron, unit), *synapses, spikes.numpy(), membranes.numpy()
+            every: Any = array, *_numbers(neuron, array.dtype, array.shape[2]), *synapses, spikes.numpy(), membranes.numpy()
             fire_recurrent_forward(*every)
             ctx.save_for_backward(spikes, membranes, kernels)
             ctx.neuron, ctx.work = neuron, work
@@ -342,11 +354,11 @@ def _functions() -> Any:
 
     class Integrate(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, drive: torch.Tensor, leak: float, work: PassWork) -> torch.Tensor:
+        def forward(ctx: Any, drive: torch.Tensor, leak: Array, work: PassWork) -> torch.Tensor:
             membranes, ctx.leak, ctx.work = drive.new_empty(drive.shape), leak, work
             work.forward.add(macs=drive.numel(), words=2 * drive.numel())
             array = _flat(drive)
-            integrate_forward(array, array.dtype.type(leak), _flat(membranes))
+            integrate_forward(array, _repeated(leak, array.dtype, array.shape[1]), _flat(membranes))
             return membranes
 
         @staticmethod
@@ -354,7 +366,7 @@ def _functions() -> Any:
             # the same sum, from the last step back
             turned = _flat(gradients[0].flip(0))
             out = gradients[0].new_empty(gradients[0].shape)
-            integrate_forward(turned, turned.dtype.type(ctx.leak), _flat(out))
+            integrate_forward(turned, _repeated(ctx.leak, turned.dtype, turned.shape[1]), _flat(out))
             ctx.work.backward.add(macs=out.numel(), words=2 * out.numel())
             return out.flip(0), None, None
 

@@ -5,15 +5,15 @@ the same spikes, and scores up to the order of sums. With `use_gaussian` every d
 continuous centre (DCLS), so that delays have a gradient; `use_rounded` goes back. Its gradient is that of backpropagation through
 time with a surrogate for the derivative of the spike (`inmaterio.simulators.spiking_surrogate`).
 
-Nominal and therefore known to it: the leak as the chip's decay registers hold it. Left out: weight bits, mismatch, lost and
-jittered spikes, stuck neurons and links.
+Nominal and therefore known to it: the leak as the chip's decay registers hold it. Left out: weight bits, lost and jittered
+spikes, links, and, unless they are handed to it, what a chip's own neurons are.
 
 Source: Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024, arXiv:2306.17670.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,19 @@ if TYPE_CHECKING:
     import torch
 
 
+class NeuronValues(NamedTuple):
+    """What the neurons of one layer are, (width,) each: leak, threshold (infinite for one that never fires), synaptic gain."""
+
+    leak: Array
+    threshold: Array
+    gain: Array | None = None
+
+
 def make_twin(
-    description: SpikingDescription, values: Mapping[str, Array], normalisation: "torch.nn.Module | None" = None
+    description: SpikingDescription,
+    values: Mapping[str, Array],
+    normalisation: "torch.nn.Module | None" = None,
+    neurons: Sequence[NeuronValues] | None = None,
 ) -> "torch.nn.Module":
     """The network as a torch module in the description's dtype, with these values, named as the chip's parameters are.
 
@@ -48,13 +59,25 @@ def make_twin(
     normalisation : torch.nn.Module, optional
         Takes what arrives over the synapses from layer to layer, in place of a bias, before it drives the neurons: see
         `spiking_normalisation.make_normalisation`. Its parameters are then among the twin's, under ``normalisation``.
+    neurons : sequence of NeuronValues, optional
+        Of each layer after the input, for the exact model of a chip whose neurons differ; None: those of the data sheet.
 
     Raises
     ------
     InputError
         When a value is missing or does not fit.
     """
-    return _twin()(description, values, normalisation)  # type: ignore[no-any-return]
+    return _twin()(description, values, normalisation, neurons)  # type: ignore[no-any-return]
+
+
+def data_sheet(description: SpikingDescription) -> list[NeuronValues]:
+    """Neurons of each layer as they are meant to be."""
+    widths, last = description.widths[1:], len(description.widths) - 2
+    leaks = [description.held_leak(description.output_leak if k == last else description.leak) for k in range(len(widths))]
+    return [
+        NeuronValues(np.full(width, leak), np.full(width, description.threshold))
+        for width, leak in zip(widths, leaks, strict=True)
+    ]
 
 
 @cache
@@ -64,11 +87,16 @@ def _twin() -> Any:
 
     class SpikingTwin(torch.nn.Module):
         def __init__(
-            self, description: SpikingDescription, values: Mapping[str, Array], normalisation: torch.nn.Module | None
+            self,
+            description: SpikingDescription,
+            values: Mapping[str, Array],
+            normalisation: torch.nn.Module | None,
+            neurons: Sequence[NeuronValues] | None,
         ) -> None:
             super().__init__()
             self.description = description
             self.normalisation: Any = normalisation
+            self.neurons = data_sheet(description) if neurons is None else list(neurons)
             self.sigma: float | None = None
             self.work = PassWork()
             self.masks: tuple[torch.Tensor, ...] = ()
@@ -145,7 +173,10 @@ def _twin() -> Any:
 
         def _synapses(self, prefix: str, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
             """Weights and continuous delays, both (receivers, senders); axonal ones are the same for all receivers."""
-            weight = self.get_parameter(f"{prefix}weight_{layer}")
+            weight: torch.Tensor = self.get_parameter(f"{prefix}weight_{layer}")
+            gain = self.neurons[layer - 1].gain
+            if gain is not None:
+                weight = weight * torch.from_numpy(gain).to(self._dtype)[:, None]
             if self.description.delays == "none":
                 return weight, torch.zeros_like(weight)
             return weight, self.get_parameter(f"{prefix}delay_{layer}").expand(weight.shape)
@@ -169,13 +200,12 @@ def _twin() -> Any:
             self.work.backward.add(macs=BACKWARD_MACS * size, words=5 * size)
             return self.normalisation(layer, drive)  # type: ignore[no-any-return]
 
-        def _neuron(self, leak: float) -> spiking_surrogate.Neuron:
-            about = self.description
-            known = about.held_leak(leak)
-            return spiking_surrogate.Neuron(known, about.threshold, about.reset == "soft", about.strict, about.refractory_steps)
+        def _neuron(self, layer: int) -> spiking_surrogate.Neuron:
+            about, own = self.description, self.neurons[layer - 1]
+            return spiking_surrogate.Neuron(own.leak, own.threshold, about.reset == "soft", about.strict, about.refractory_steps)
 
         def _hidden(self, layer: int, spikes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            drive, neuron = self._normal(layer, spikes), self._neuron(self.description.leak)
+            drive, neuron = self._normal(layer, spikes), self._neuron(layer)
             if not self.description.recurrent:
                 return spiking_surrogate.fire(drive, neuron, self.work)
             weight, delay = self._synapses("recurrent_", layer)
@@ -204,11 +234,11 @@ def _twin() -> Any:
                         work.add(macs=below.numel(), words=2 * below.numel())
             drive = self._normal(layers, below)
             if about.spiking_outputs:
-                below, membrane = spiking_surrogate.fire(drive, self._neuron(about.output_leak), self.work)
+                below, membrane = spiking_surrogate.fire(drive, self._neuron(layers), self.work)
                 spikes.append(below)
                 scores = below.sum(0)
             else:
-                membrane = spiking_surrogate.integrate(drive, about.held_leak(about.output_leak), self.work)
+                membrane = spiking_surrogate.integrate(drive, self.neurons[layers - 1].leak, self.work)
                 scores = membrane.softmax(2).sum(0) if about.readout == "softmax-sum" else membrane.mean(0)
             membranes.append(membrane)
             # the readout of every step; back, what each step had to do with it

@@ -40,7 +40,9 @@ def convolve(spikes: Tensor, kernels: Tensor) -> Tensor:
     return torch.nn.functional.conv1d(padded, kernels.flip(2)).transpose(1, 2)
 
 
-def neurons(about: SpikingDescription, leak: float, drive: Tensor, recurrent: Tensor | None) -> tuple[Tensor, Tensor]:
+def neurons(
+    about: SpikingDescription, leak: float | Tensor, threshold: float | Tensor, drive: Tensor, recurrent: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Spikes and membranes (batch, steps, neurons)."""
     potential = torch.zeros_like(drive[:, 0])
     waiting = torch.zeros_like(potential)
@@ -53,10 +55,11 @@ def neurons(about: SpikingDescription, leak: float, drive: Tensor, recurrent: Te
                 now = now + spikes[t - 1 - d] @ recurrent[:, :, d].t()
         held = waiting > 0
         membrane = leak * potential + now
-        fires = (membrane > about.threshold if about.strict else membrane >= about.threshold) & ~held
-        spike = torch.where(held, torch.zeros_like(membrane), Spike.apply(membrane - about.threshold, fires))
+        fires = (membrane > threshold if about.strict else membrane >= threshold) & ~held
+        spike = torch.where(held, torch.zeros_like(membrane), Spike.apply(membrane - threshold, fires))
         shut = spike.detach()
-        after = membrane - about.threshold * shut if about.reset == "soft" else membrane * (1 - shut)
+        lower = torch.where(shut > 0, membrane - threshold, membrane)
+        after = lower if about.reset == "soft" else membrane * (1 - shut)
         membranes.append(torch.where(held, potential, membrane))
         potential = torch.where(held, potential, after)
         waiting = torch.where(held, waiting - 1, shut * about.refractory_steps)
@@ -65,12 +68,18 @@ def neurons(about: SpikingDescription, leak: float, drive: Tensor, recurrent: Te
 
 
 def network(
-    about: SpikingDescription, values: dict[str, Tensor], inputs: Tensor, sigma: float | None
+    about: SpikingDescription,
+    values: dict[str, Tensor],
+    inputs: Tensor,
+    sigma: float | None,
+    chip: list[tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Scores, spikes and membranes; delays spread, or rounded where sigma is None."""
+    """Scores, spikes and membranes; delays spread, or rounded where sigma is None. Of a chip: leaks, thresholds, gains."""
 
     def kernels(prefix: str, layer: int) -> Tensor:
         weight = values[f"{prefix}weight_{layer}"]
+        if chip is not None:
+            weight = weight * chip[layer - 1][2][:, None]
         if about.delays == "none":
             return weight[..., None]
         delay = values[f"{prefix}delay_{layer}"].expand(weight.shape)
@@ -83,14 +92,16 @@ def network(
     spikes, membranes = [], []
     for layer in range(1, last + 1):
         drive = convolve(below, kernels("", layer)) + values[f"bias_{layer}"]
+        leak = about.leak if layer < last else about.output_leak
+        leak, threshold = (leak, about.threshold) if chip is None else chip[layer - 1][:2]
         if layer < last or about.spiking_outputs:
             own = kernels("recurrent_", layer) if about.recurrent and layer < last else None
-            below, membrane = neurons(about, about.leak if layer < last else about.output_leak, drive, own)
+            below, membrane = neurons(about, leak, threshold, drive, own)
             spikes.append(below)
         else:
             potential, found = torch.zeros_like(drive[:, 0]), []
             for t in range(drive.shape[1]):
-                potential = about.output_leak * potential + drive[:, t]
+                potential = leak * potential + drive[:, t]
                 found.append(potential)
             membrane = torch.stack(found, 1)
         membranes.append(membrane)

@@ -50,7 +50,7 @@ def network(
             drive = drive + values[f"bias_{layer}"]
         if layer < last or about.spiking_outputs:
             own = kernels("recurrent_", layer) if about.recurrent and layer < last else None
-            below, membrane = neurons(about, about.leak if layer < last else about.output_leak, drive, own)
+            below, membrane = neurons(about, about.leak if layer < last else about.output_leak, about.threshold, drive, own)
             spikes.append(below)
             if masks and layer < last:
                 below = below * masks[layer - 1][:, None]

@@ -100,6 +100,42 @@ def test_it_is_the_plain_network_with_all_gradients(form: str, sigma: float | No
             torch.testing.assert_close(mine[3][name], wanted, rtol=1e-10, atol=1e-10 * scale)
 
 
+@pytest.mark.parametrize(
+    "form", ["plain", "soft, strict", "refractory", "recurrent", "recurrent, axonal, refractory", "spiking outputs"]
+)
+def test_the_oracle_is_the_chip_with_its_own_neurons(form: str) -> None:
+    """Neurons that all differ, some of them stuck: the chip's scores, and the plain network's gradients."""
+    about = replace(
+        FORMS[form],
+        tau_mismatch=0.2,
+        threshold_mismatch=0.2,
+        gain_mismatch=0.2,
+        stuck_fraction=0.2,
+        weight_bits=8,
+        weight_max=2.0,
+    )
+    network = spiking_network.SpikingNetwork(about, Key(5))
+    with network.ledger.phase("evaluate"):
+        network.program({name: Write(value) for name, value in values_of(about).items()}, key=Key(0))
+        held = network.read_back(key=Key(0))
+        inputs = inputs_of(about)
+        scores = network.forward(inputs.numpy(), samples=np.arange(len(inputs)), key=Key(0))
+    np.testing.assert_allclose(network.oracle().outputs(inputs.numpy()), scores, rtol=1e-10)
+    targets = torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 1]]
+    plain = {name: torch.tensor(one, requires_grad=True) for name, one in held.items()}
+    own = network.oracle()._module.neurons
+    assert len(np.unique(own[0].leak)) == len(np.unique(own[0].gain)) == 9 and np.isinf(own[0].threshold).any()
+    chip = [tuple(torch.from_numpy(one) for one in each) for each in own]
+    wanted = torch.nn.functional.cross_entropy(naive_delays.network(about, plain, inputs, None, chip)[0], targets)
+    found = network.oracle().loss_gradient(inputs.numpy(), targets.numpy(), "cross_entropy")
+    gradients = torch.autograd.grad(wanted, list(plain.values()), allow_unused=True, materialize_grads=True)
+    for name, gradient in zip(plain, gradients, strict=True):
+        if "delay" not in name:
+            scale = float(gradient.abs().max())
+            assert scale > 1e-8, name
+            np.testing.assert_allclose(found[name], gradient.numpy(), rtol=1e-9, atol=1e-10 * scale)
+
+
 @pytest.mark.parametrize("density", [0.0, 0.02, 1.0])
 @pytest.mark.parametrize("sigma", [0.0, 0.23, 1.0, 12.0])
 def test_every_density_and_spread(density: float, sigma: float, way: str) -> None:
