@@ -15,7 +15,7 @@ from inmaterio.devices.validation import InputError, check_array, check_name
 from inmaterio.learning_rules.contract import Batch, Diagnostics, Rule, Stateless, Update
 from inmaterio.simulators.capabilities import LOSSES, Array, Requirement, Samples, requires
 from inmaterio.simulators.digital import DigitalSubstrate
-from inmaterio.simulators.digital_twin import count_twin_pass, twin_gradient
+from inmaterio.simulators.digital_twin import count_twin_pass, differentiable, twin_gradient
 from inmaterio.simulators.substrate import check_batch
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "Twin", "Program")}
@@ -57,7 +57,8 @@ def update(substrate: Any, loss: str, state: State, batch: Batch, key: Key) -> U
 
     Forward in phase ``twin``, backward in phase ``backward``. A digital substrate counts both as its own work; for a
     physical one they are the host's (`inmaterio.simulators.digital_twin.count_twin_pass`). Loss and outputs in the diagnostics
-    are the twin's: no device is read.
+    are the twin's: no device is read. Parameters that the twin's gradient says nothing of have no estimate, and stay as they are,
+    whatever decay weights have.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def update(substrate: Any, loss: str, state: State, batch: Batch, key: Key) -> U
     inputs = check_batch(batch.inputs, batch.samples, substrate.ports["input"])
     targets = check_array("target", batch.targets, shape=(len(inputs), output.size), unit=output.unit)
     twin = substrate.twin()
-    mean_loss, outputs, gradients = twin_gradient(twin, substrate.parameters, inputs, targets, loss, output)
+    mean_loss, outputs, gradients = twin_gradient(twin, differentiable(twin, substrate.parameters), inputs, targets, loss, output)
     with substrate.ledger.phase("twin"):
         _count(substrate, twin, len(inputs), backward=False)
     with substrate.ledger.phase("backward"):

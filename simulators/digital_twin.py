@@ -4,7 +4,8 @@ A twin is a torch module whose named parameters are those of the substrate, with
 ``twin(inputs)``, returns outputs (batch, outputs) that can be differentiated, and says in an attribute
 ``macs_per_sample`` how many multiply-accumulates that takes for one sample; ``macs_backward_per_sample`` may say what its
 gradient takes. A twin whose work depends on what runs through it counts it instead: its attribute ``work`` then is the
-`PassWork` of its last pass.
+`PassWork` of its last pass. Names in an attribute ``without_gradient`` are parameters on which its outputs depend by steps, so
+that nothing can be learned of them from it.
 """
 
 from collections.abc import Mapping
@@ -108,6 +109,12 @@ def macs_per_sample(module: "torch.nn.Module", *, backward: bool = False) -> int
     if isinstance(macs, bool) or not isinstance(macs, int) or macs < 0:
         raise InputError(f"macs_per_sample of the twin is {macs!r}; expected a whole number >= 0")
     return int(getattr(module, "macs_backward_per_sample", 2 * macs)) if backward else macs
+
+
+def differentiable(module: "torch.nn.Module", parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Those of a substrate's parameters that a twin's gradient says something of."""
+    without = getattr(module, "without_gradient", ())
+    return {name: one for name, one in parameters.items() if name not in without}
 
 
 def count_twin_pass(ledger: Ledger, role: str, module: "torch.nn.Module", batch: int, *, backward: bool) -> None:

@@ -133,6 +133,12 @@ def _twin() -> Any:
             self.masks = tuple(one.to(self._dtype) for one in masks)
 
         @property
+        def without_gradient(self) -> frozenset[str]:
+            """Delays, while they are rounded."""
+            parameters = self.description.parameters()
+            return frozenset(name for name, one in parameters.items() if one.unit == "step" and self.sigma is None)
+
+        @property
         def taps(self) -> int:
             """Whole delays there are: 0 to max_delay."""
             return 1 if self.description.delays == "none" else self.description.max_delay + 1
