@@ -101,8 +101,8 @@ dual-propagation: setup
 
 # First couplings as wide as suits the network without delays, on validation rows of one seed, among 1, 2 and 4 times.
 DELAYS := compare --substrate spiking-ideal --hidden 64 --optimiser adam --schedule one-cycle --weight-decay 1e-5 --seeds 5 \
-    --factor 0.5 --factor 1 --factor 2 --rule dcls-delay-learning --rule "dcls-delay-learning?delays=fixed" \
-    --rule "dcls-delay-learning?delays=none"
+    --loss cross_entropy --factor 1 --factor 2 --factor 4 --rule dcls-delay-learning \
+    --rule "dcls-delay-learning?delays=fixed" --rule "dcls-delay-learning?delays=none"
 SPOKEN := --data spoken-digits --epochs 40 --batch-size 40 --gain 1
 CROSSINGS := --data mnist1d-crossings --epochs 30 --batch-size 50 --gain 2
 # The steps after an input's end belong to the trained network: its biases act in each of them.
