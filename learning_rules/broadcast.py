@@ -97,10 +97,11 @@ def learning_signals(measured: Measured, couplings: Couplings, arrived: Array) -
     return found
 
 
-def next_couplings(broadcast: Broadcast, couplings: Couplings, estimates: Mapping[str, Array], layers: int) -> Couplings:
+def next_couplings(broadcast: Broadcast, couplings: Couplings, estimates: Mapping[str, Array], measured: Measured) -> Couplings:
     """B after an update."""
     if broadcast.feedback != "adaptive" or not couplings:
         return couplings
     last = couplings[-1]
-    moved = last - broadcast.rate * estimates[f"weight_{layers}"].T - broadcast.decay * last
+    moved = last - broadcast.rate * estimates[f"weight_{measured.layers}"].T - broadcast.decay * last
+    measured.work.add(macs=2 * last.size, words=3 * last.size)
     return (*couplings[:-1], np.asarray(moved))

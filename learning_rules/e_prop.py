@@ -53,7 +53,7 @@ from inmaterio.learning_rules.spiking_measurement import (
     slopes,
     weight_gradients,
 )
-from inmaterio.learning_rules.temporal_errors import output_errors, score_errors
+from inmaterio.learning_rules.temporal_errors import error_operations, output_errors, score_errors
 from inmaterio.simulators.capabilities import Array, Requirement, Samples, requires
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "Spiking", "Program", "ReadBack")}
@@ -198,11 +198,10 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     measured = measure(substrate, batch, key, on_chip=on_chip)
     signals = trace_signals(measured, settings, state.couplings, key)
     estimates = weight_gradients(measured, signals.sent, signals.met) | bias_gradients(measured, signals.accumulated)
-    feedback = settings.broadcast.feedback
+    couplings = next_couplings(settings.broadcast, state.couplings, estimates, measured)
     with substrate.ledger.phase("backward"):
-        work = online_work(measured, trace=settings.trace, feedback=feedback) if on_chip else measured.work
+        work = online_work(measured, settings, settings.broadcast.feedback) if on_chip else measured.work
         count_learning(substrate.ledger, settings.engine, work)
-    couplings = next_couplings(settings.broadcast, state.couplings, estimates, measured.layers)
     return Update(State(couplings), estimates, Diagnostics(signals.loss, signals.scores))
 
 
@@ -212,7 +211,8 @@ def trace_signals(measured: Measured, settings: Settings, couplings: Couplings, 
     membranes, last = measured.membranes[-1], measured.layers
     found = output_errors(measured.description.readout, settings.errors, settings.loss, membranes, gradient, measured.targets)
     # membranes are read, errors stored
-    measured.work.add(operations=3 * found.size, words=2 * found.size)
+    each = error_operations(measured.description.readout, settings.errors, settings.loss)
+    measured.work.add(operations=each * found.size, words=2 * found.size)
     arrived = _accumulated(measured, settings, last, _sloped(measured, settings, last, found))
     direct = [
         _sloped(measured, settings, k, signal) for k, signal in enumerate(learning_signals(measured, couplings, arrived), 1)

@@ -121,6 +121,22 @@ def _spread(signal: Array, weights: Array, places: Places, out: Array) -> None:
                         window[place[i]] += s * weight[i]
 
 
+@kernel(parallel=True)
+def _smear(signal: Array, slope: Array, steps: int, out: Array) -> None:
+    """out[t] = sum of slope[R + u] signal[t + u] over -R <= u <= R, u not 0, 0 <= t + u < steps."""
+    batch, length, width = signal.shape
+    reach = len(slope) // 2
+    for b in prange(batch):
+        for t in range(length):
+            here = out[b, t]
+            here[:] = 0
+            for u in range(max(-reach, -t), min(reach, steps - 1 - t) + 1):
+                if u != 0:
+                    factor, there = slope[reach + u], signal[b, t + u]
+                    for j in range(width):
+                        here[j] += factor * there[j]
+
+
 def find_events(spikes: Array, dtype: np.dtype[Any]) -> Events:
     """Whatever is not zero in an array (batch, steps, senders), its amplitudes in `dtype`."""
     batch, steps, senders = spikes.shape
@@ -205,23 +221,33 @@ def spread_back(signal: Array, weights: Array, delays: NDArray[np.int64] | None,
     return out.reshape(batch, pad + steps, senders)[:, pad:]
 
 
-def gaussian_slope(signal: Array, sigma: float) -> Array:
+def gaussian_slope(signal: Array, sigma: float, *, steps: int) -> Array:
     """sum_u G'(u) signal[t + u], u = -R..R, R = `REACH` sigma rounded up, G normal with standard deviation sigma in steps.
 
     Parameters
     ----------
-    signal : ndarray, shape (batch, steps, width)
+    signal : ndarray, shape (batch, length, width)
     sigma : float
+    steps : int
+        Behind so many the signal is zero.
 
     Returns
     -------
-    ndarray, shape (batch, steps, width)
+    ndarray, shape (batch, length, width)
     """
-    steps = signal.shape[1]
-    apart = np.arange(steps)[None, :] - np.arange(steps)[:, None]
+    reach = slope_reach(sigma)
+    apart = np.arange(-reach, reach + 1)
     slope = -apart / (sigma**3 * np.sqrt(2.0 * np.pi)) * np.exp(-0.5 * (apart / sigma) ** 2)
-    slope[np.abs(apart) > slope_reach(sigma)] = 0.0
-    return np.asarray(slope.astype(signal.dtype) @ signal)
+    out = np.empty_like(signal)
+    _smear(np.ascontiguousarray(signal), slope.astype(signal.dtype), steps, out)
+    return out
+
+
+def slope_products(length: int, steps: int, sigma: float) -> int:
+    """Products that `gaussian_slope` makes for each row and neuron: of G'(0), which is zero, none."""
+    reach, places = slope_reach(sigma), np.arange(length)
+    last, first = np.minimum(places + reach, steps - 1), np.maximum(places - reach, 0)
+    return int(np.maximum(last - first + 1, 0).sum()) - min(length, steps)
 
 
 def slope_reach(sigma: float) -> int:

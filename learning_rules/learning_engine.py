@@ -2,18 +2,18 @@
 
 It runs while the network does, and keeps for each synapse a trace, a filtered eligibility and a sum, whatever the number of
 steps. Values that would need more than one trace per synapse are refused: errors that are known only when a sample has ended and
-differ from step to step, and errors that have to be met at another time for each output.
+differ from step to step and output to output, and errors that have to be met at another time for each output.
 
 Where the chip's traces are words (`SpikingDescription.trace_bits`), each sender has one per layer that it reaches, for the leak
 of that layer, and a synapse finds it after its delay. Such a trace knows nothing of what the receiver does: of its resets and
-refractory steps. Everything else is computed in full precision: eligibilities, sums and signals.
+refractory steps. Smeared out for learning delays, it has the part of a Gaussian that lies before the first step, too.
+Everything else is computed in full precision: eligibilities, sums and signals.
 
 Counted in integers and bytes, as on Loihi (Davies et al., IEEE Micro 38, 82 (2018)). Not counted: the optimiser, which stays the
 host's.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
@@ -21,10 +21,22 @@ from inmaterio.devices.spike_trace import SpikeTrace
 from inmaterio.devices.validation import InputError, check_name
 from inmaterio.learning_rules.eligibility import Events, find_events, padded
 from inmaterio.learning_rules.spiking_measurement import Measured, projections
+from inmaterio.learning_rules.temporal_errors import error_operations
 from inmaterio.simulators.digital_twin import count_work
 from inmaterio.simulators.host_work import SURROGATE_OPERATIONS, Work
 
 ENGINES = ("host", "chip")
+
+
+class Traces(Protocol):
+    """What the engine has to know of a rule's settings: see `e_prop.Settings`."""
+
+    @property
+    def loss(self) -> str: ...
+    @property
+    def errors(self) -> str: ...
+    @property
+    def trace(self) -> str: ...
 
 
 def check_engine(substrate: Any, engine: str, *, errors: str, feedback: str, trace: str) -> None:
@@ -39,16 +51,17 @@ def check_engine(substrate: Any, engine: str, *, errors: str, feedback: str, tra
     if engine == "host":
         return
     about = substrate.nominal()
-    if errors == "scores" and about.readout != "mean-membrane":
+    hidden = len(about.widths) > 2
+    if errors == "scores" and (about.readout == "softmax-sum" or (about.readout == "spike-count" and hidden)):
         instead = "errors 'steps', " if about.readout == "softmax-sum" else ""
         raise InputError(
             f"engine is 'chip' with errors 'scores' of readout {about.readout!r}, which weigh every step of each output anew "
             f"once the sample has ended: no synapse can keep that; expected {instead}readout 'mean-membrane' or engine 'host'"
         )
-    if feedback == "symmetric" and about.delays != "none" and about.max_delay > 0 and len(about.widths) > 2:
+    if feedback == "symmetric" and about.delays == "synaptic" and about.max_delay > 0 and hidden:
         raise InputError(
             f"engine is 'chip' with feedback 'symmetric' and delays {about.delays!r}: the error of each output would have to be "
-            "met at a time of its own; expected feedback 'random' or 'adaptive', no delays, or engine 'host'"
+            "met at a time of its own; expected feedback 'random' or 'adaptive', delays 'axonal' or 'none', or engine 'host'"
         )
     if about.trace_bits is not None and trace != "presynaptic":
         raise InputError(
@@ -74,38 +87,99 @@ def find_traced(measured: Measured, key: Key, *, reach: int) -> dict[str, Events
     return found
 
 
-def online_work(measured: Measured, *, trace: str, feedback: str, reach: int | None = None) -> Work:
-    """What the engine takes for a batch, with a `reach` if it learns delays too: steps of a Gaussian to either side.
+def online_work(measured: Measured, settings: Traces, feedback: str, *, weights: bool = True, reach: int | None = None) -> Work:
+    """What the engine takes for a batch: for weights and biases; for delays with a `reach`, steps of a Gaussian to either side.
 
-    Per sample and step: an error per output and a slope per neuron (3 operations each), a learning signal per hidden neuron (a
-    product per output); per synapse the eligibility, its low-pass and its product with the learning signal (a multiply-accumulate
-    each), and its trace, where one per sender does not do. A byte is read and stored for each that is kept: trace,
-    filtered eligibility and sum. Once per update the readout's weights are read where they are the feedback.
+    Per sample and step, or per sample where errors are known at its end: errors of the outputs; of each hidden neuron a learning
+    signal, a product per output with a coupling that is read. Per step a slope of each neuron that spikes, and for each synapse
 
-    For delays a second set of these, of spikes smeared out: a multiply-accumulate per sender, step and tap, the taps read as
-    bits. A Gaussian reaches into the future: what neurons do, slope and learning signal, is held back for as long, stored and
-    read once per step. Once per update each weight is read and multiplied.
+        trace         a product, read and stored; one for the senders of a projection where no receiver changes it
+        eligibility   of neurons that spike: times the slope; of hidden ones filtered, read and stored
+        sum           times the signal, or for errors known at the end added up, and multiplied then; read and stored
+
+    A bias is a synapse whose sender spikes in every step. What a synapse finds after its own delay is read there.
+
+    Delays take the same again, of what arrives smeared out: a product per sender and tap, of spikes read as bits, or of words of
+    traces. A Gaussian reaches into the future: slopes and learning signals of neurons are held back for as long, stored and read.
+    So are slopes of the last hidden layer where symmetric feedback comes through axonal delays. Once per update each weight is
+    read and multiplied.
     """
-    about, samples = measured.description, len(measured.scores) * measured.steps
-    outputs, neurons = measured.scores.shape[1], sum(one.shape[2] for one in measured.membranes)
-    senders, sizes = sum(one.shape[2] for one in measured.senders), _sizes(measured)
-    synapses = sum(sizes.values())
-    own = about.trace_bits is None and (about.delays == "synaptic" or (about.reset == "hard" and trace == "membrane"))
-    traces = synapses if own else senders
-    sets = 1 if reach is None else 2
-    work = Work(
-        macs=samples * (sets * (3 * synapses + traces) + outputs * (neurons - outputs)),
-        operations=samples * (SURROGATE_OPERATIONS * neurons + 3 * outputs),
-        words=samples * sets * 2 * (2 * synapses + traces),
-    )
-    if feedback == "symmetric" and measured.layers > 1:
-        work.add(words=sizes[f"weight_{measured.layers}"])
-    if reach is not None:
-        taps = min(2 * reach + 1, measured.steps)
-        work.add(
-            macs=samples * taps * senders + synapses, words=samples * (senders * (1 - (-taps // 8)) + 4 * neurons) + synapses
-        )
+    about, at_end = measured.description, settings.errors == "scores"
+    batch, layers, outputs = len(measured.scores), measured.layers, measured.scores.shape[1]
+    ticks = batch * measured.steps
+    times, work = batch if at_end else ticks, Work()
+    each = error_operations(about.readout, settings.errors, settings.loss)
+    work.add(operations=each * outputs * times)
+    widths = [one.shape[2] for one in measured.membranes]
+    for k, width in enumerate(widths, 1):
+        if measured.spiking(k):
+            work.add(operations=SURROGATE_OPERATIONS * ticks * width)
+        if k < layers:
+            work.add(macs=times * outputs * width, words=times * outputs * width)
+        if _held_back(measured, feedback, k):
+            work.add(words=2 * ticks * width)
+        if reach is not None:
+            work.add(words=4 * ticks * width)
+        if weights:
+            work.add(macs=(own := width if _emptied(measured, settings, k) else 1) * ticks, words=2 * own * ticks)
+            _count_synapses(work, measured, k, width, at_end=at_end)
+    if feedback == "symmetric":
+        for above, below in zip(widths[1:-1], widths[:-2], strict=True):
+            # couplings of a layer below are a product of those above, made once per update
+            work.add(macs=outputs * above * below, words=outputs * (above + below) + above * below)
+    if feedback == "adaptive" and layers > 1:
+        work.add(macs=2 * outputs * widths[-2], words=3 * outputs * widths[-2])
+    for one in projections(about):
+        to, senders = measured.held[one.weight].shape
+        for taps in (*((0,) if weights else ()), *((min(2 * reach + 1, measured.steps),) if reach is not None else ())):
+            _count_traces(work, measured, settings, feedback, one.layer, to, senders, taps)
+            _count_synapses(work, measured, one.layer, to * senders, at_end=at_end)
+        if reach is not None:
+            work.add(macs=to * senders, words=to * senders)
     return work
+
+
+def _emptied(measured: Measured, settings: Traces, layer: int) -> bool:
+    """Whether what a layer's neurons do changes the traces that they receive."""
+    about = measured.description
+    resets = about.reset == "hard" and settings.trace == "membrane"
+    return about.trace_bits is None and measured.spiking(layer) and (resets or about.refractory_steps > 0)
+
+
+def _held_back(measured: Measured, feedback: str, layer: int) -> bool:
+    """Whether errors of all outputs reach each neuron after a delay of its own."""
+    delayed = measured.description.delays == "axonal" and measured.description.max_delay > 0
+    return feedback == "symmetric" and delayed and layer == measured.layers - 1
+
+
+def _count_traces(
+    work: Work, measured: Measured, settings: Traces, feedback: str, layer: int, to: int, senders: int, taps: int
+) -> None:
+    """Traces of one projection, of spikes smeared out where there are taps."""
+    about, ticks = measured.description, len(measured.scores) * measured.steps
+    worded, apart = about.trace_bits is not None, about.delays == "synaptic" or _held_back(measured, feedback, layer)
+    traces = to * senders if not worded and (apart or _emptied(measured, settings, layer)) else senders
+    if taps:
+        work.add(macs=ticks * taps * senders, words=ticks * senders * (taps if worded else 1 - (-taps // 8)))
+    if not (worded and taps):
+        work.add(macs=ticks * traces, words=2 * ticks * traces)
+    if traces == senders and (apart or about.delays == "axonal"):
+        work.add(words=ticks * (to * senders if apart else senders))
+
+
+def _count_synapses(work: Work, measured: Measured, layer: int, count: int, *, at_end: bool) -> None:
+    """Eligibilities and sums of so many synapses onto a layer."""
+    batch, hidden = len(measured.scores), layer < measured.layers
+    ticks = batch * measured.steps
+    if hidden:
+        work.add(macs=2 * ticks * count, words=2 * ticks * count)
+    if not at_end:
+        work.add(macs=ticks * count, words=2 * ticks * count)
+        return
+    # outputs that spike: the slope is a product; what is added up is multiplied by the error at the end
+    product = not hidden and measured.spiking(layer)
+    work.add(macs=(ticks if product else 0) * count + batch * count, operations=0 if product else ticks * count)
+    work.add(words=2 * ticks * count)
 
 
 def count_learning(ledger: Ledger, engine: str, work: Work) -> None:
@@ -116,7 +190,3 @@ def count_learning(ledger: Ledger, engine: str, work: Work) -> None:
     for event, amount in (("mac_int8", work.macs), ("alu_int32", work.operations), ("byte_sram", work.words)):
         if amount:
             ledger.count("substrate", "learning engine", event, amount)
-
-
-def _sizes(measured: Measured) -> Mapping[str, int]:
-    return {one.weight: int(measured.held[one.weight].size) for one in projections(measured.description)}

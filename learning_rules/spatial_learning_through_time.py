@@ -38,7 +38,7 @@ from inmaterio.learning_rules.spiking_measurement import (
     slopes,
     weight_gradients,
 )
-from inmaterio.learning_rules.temporal_errors import output_errors, score_errors
+from inmaterio.learning_rules.temporal_errors import error_operations, output_errors, score_errors
 from inmaterio.simulators.capabilities import Array, Requirement, Samples, requires
 
 REQUIRES: Mapping[str, Requirement] = {"substrate": requires("Forward", "Spiking", "Program", "ReadBack")}
@@ -126,7 +126,8 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
         measured.description.readout, settings.errors, settings.loss, measured.membranes[-1], gradient, measured.targets
     )
     # membranes are read, errors stored
-    measured.work.add(operations=3 * found.size, words=2 * found.size)
+    each = error_operations(measured.description.readout, settings.errors, settings.loss)
+    measured.work.add(operations=each * found.size, words=2 * found.size)
     if settings.random_steps:
         found = _sampled(found, settings.random_steps, key)
     signals = layer_errors(measured, found, settings)
@@ -148,7 +149,8 @@ def layer_errors(measured: Measured, errors: Array, settings: Settings) -> list[
         delays, weights = measured.delays(projection), measured.weights(projection)
         back = spread_back(deltas[0], weights, delays, measured.steps)
         # errors are read with weights and delays, what comes of them is stored; slopes read membranes
-        products = int(np.count_nonzero(deltas[0])) * back.shape[2]
+        # a product for every error, or, through delays, for those that are not zero
+        products = (deltas[0].size if delays is None else int(np.count_nonzero(deltas[0]))) * back.shape[2]
         words = deltas[0].size + weights.size + (0 if delays is None else delays.size) + back.size
         measured.work.add(macs=products + back.size, words=words)
         deltas.insert(0, back * slopes(measured, k, settings.surrogate, settings.gamma))

@@ -28,7 +28,7 @@ from inmaterio.learning_rules.eligibility import (
     gather,
     gaussian_slope,
     pseudo_derivative,
-    slope_reach,
+    slope_products,
 )
 from inmaterio.learning_rules.perturbations import check_loss
 from inmaterio.learning_rules.temporal_errors import ERRORS
@@ -176,8 +176,10 @@ def measure(substrate: Any, batch: Batch, key: Key, *, on_chip: bool = False) ->
     measured = Measured(
         description, order, np.asarray(samples, np.int64), targets, senders, run.made, run.membranes, run.scores, held
     )
-    # what is recorded is stored: a word for each membrane, and for each spike
-    measured.work.add(words=sum(one.size for one in run.membranes) + sum(int(np.count_nonzero(one)) for one in run.made))
+    # what is recorded is stored: a word for each membrane, and for each spike, once more where links make it another one
+    apart = [sent for sent, made in zip(run.spikes, run.made, strict=True) if sent is not made]
+    spikes = sum(int(np.count_nonzero(one)) for one in (*run.made, *apart))
+    measured.work.add(words=sum(one.size for one in run.membranes) + spikes)
     return measured
 
 
@@ -249,11 +251,13 @@ def delay_gradients(measured: Measured, sent: Mapping[str, Events], signals: Seq
 
     That of an axonal delay is the sum over the synapses of the axon.
     """
-    found, taps = {}, min(2 * slope_reach(sigma) + 1, measured.steps)
+    found = {}
     for k, signal in enumerate(signals, 1):
-        slope = gaussian_slope(signal, sigma)
-        size = signal.shape[0] * measured.steps * signal.shape[2]
-        measured.work.add(macs=taps * size, words=2 * size)
+        slope = gaussian_slope(signal, sigma, steps=measured.steps)
+        batch, length, width = signal.shape
+        # signals are read, what comes of them is stored
+        macs = batch * width * slope_products(length, measured.steps, sigma)
+        measured.work.add(macs=macs, words=batch * width * (measured.steps + length))
         for projection in projections(measured.description):
             if projection.layer == k:
                 synaptic = -_gathered(measured, projection, sent[projection.weight], slope) * measured.held[projection.weight]

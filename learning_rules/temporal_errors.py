@@ -56,6 +56,13 @@ def output_errors(readout: str, errors: str, loss: str, membranes: Array, gradie
     return np.ascontiguousarray(found, dtype=membranes.dtype)
 
 
+def error_operations(readout: str, errors: str, loss: str) -> int:
+    """Operations that E takes per output and step: a softmax three, its derivative three, a difference or a scale one each."""
+    if errors == "steps":
+        return 5 if loss == "cross_entropy" else 2
+    return 6 if readout == "softmax-sum" else 1
+
+
 def softmax(values: Array) -> NDArray[np.float64]:
     """Over the last axis."""
     shifted = np.exp(np.subtract(values, values.max(axis=-1, keepdims=True), dtype=np.float64))

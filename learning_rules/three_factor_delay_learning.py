@@ -12,6 +12,9 @@ Gaussian gives it one, and lets a spike feel a signal up to 5 sigma away from wh
 each update, from `sigma_start` to `sigma_end` after a part `annealing` of them; the network itself always runs with sharp, whole
 delays, rounded when they are written.
 
+On a chip whose traces are words (`learning_engine`) what is smeared out is the trace, and the part of a Gaussian that lies before
+the first step counts too; elsewhere nothing arrives before a sample begins.
+
 It is the gradient that e-prop would take in a network whose synapses smear out spikes by G, at what the sharp network did. It
 pulls arrivals to where the membrane is high when L is negative. Below threshold and at constant L the signal that meets a spike
 is the membrane's correlation with the kernel of its leak, even in time about each arrival: a spike does not pull on itself.
@@ -168,13 +171,13 @@ def update(substrate: Any, settings: Settings, state: State, batch: Batch, key: 
     estimates, couplings = delay_gradients(measured, signals.sent, signals.met, sigma), state.couplings
     if settings.weights or traces.broadcast.feedback == "adaptive":
         of_weights = weight_gradients(measured, signals.sent, signals.met)
-        couplings = next_couplings(traces.broadcast, couplings, of_weights, measured.layers)
+        couplings = next_couplings(traces.broadcast, couplings, of_weights, measured)
         if settings.weights:
             estimates |= of_weights | bias_gradients(measured, signals.accumulated)
     with substrate.ledger.phase("backward"):
-        work, feedback = measured.work, traces.broadcast.feedback
-        if on_chip:
-            work = online_work(measured, trace=traces.trace, feedback=feedback, reach=reach)
+        feedback = traces.broadcast.feedback
+        weights = settings.weights or feedback == "adaptive"
+        work = online_work(measured, traces, feedback, weights=weights, reach=reach) if on_chip else measured.work
         count_learning(substrate.ledger, traces.engine, work)
     return Update(State(couplings, state.updates + 1), estimates, Diagnostics(signals.loss, signals.scores))
 

@@ -186,13 +186,13 @@ class DigitalOracle:
     Parameters
     ----------
     module : torch.nn.Module
-        In float64; not changed.
+        In float64; taken as it predicts, in evaluation mode. Its values are not changed.
     parameters : mapping of str to Parameter
     output : Port
     """
 
     def __init__(self, module: "torch.nn.Module", parameters: Mapping[str, Parameter], output: Port) -> None:
-        self._module = module
+        self._module = module.eval()
         self._parameters = dict(parameters)
         self._output = output
 

@@ -248,9 +248,9 @@ def _twin() -> Any:
                 scores = membrane.softmax(2).sum(0) if about.readout == "softmax-sum" else membrane.mean(0)
             membranes.append(membrane)
             # the readout of every step; back, what each step had to do with it
-            operations = (4 if about.readout == "softmax-sum" else 1) * membrane.numel()
-            self.work.forward.add(operations=operations, words=membrane.numel())
-            self.work.backward.add(operations=3 * membrane.numel(), words=2 * membrane.numel())
+            ahead, back = (4, 3) if about.readout == "softmax-sum" else (1, 1)
+            self.work.forward.add(operations=ahead * membrane.numel(), words=membrane.numel())
+            self.work.backward.add(operations=back * membrane.numel(), words=2 * membrane.numel())
             return scores, spikes, membranes
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:

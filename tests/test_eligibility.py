@@ -13,6 +13,7 @@ from inmaterio.learning_rules.eligibility import (
     gaussian_slope,
     padded,
     pseudo_derivative,
+    slope_products,
     spread_back,
 )
 
@@ -72,7 +73,7 @@ def test_slope_is_the_finite_difference_of_a_smeared_out_spike(sigma: float) -> 
 
     # later arrival: minus the slope of the Gaussian; where it is cut off, 5 sigma away, 2e-5 of its largest slope is left
     wanted = (drive(arrival + step) - drive(arrival - step)) / (2 * step)
-    assert -gaussian_slope(signal, sigma)[0, arrival, 0] == pytest.approx(wanted, abs=1e-4 / sigma**2)
+    assert -gaussian_slope(signal, sigma, steps=signal.shape[1])[0, arrival, 0] == pytest.approx(wanted, abs=1e-4 / sigma**2)
 
 
 def test_same_bits_for_any_number_of_threads() -> None:
@@ -100,3 +101,18 @@ def test_pseudo_derivatives() -> None:
         pseudo_derivative("box", h, 1.0, 0.3)
     with pytest.raises(InputError, match="gamma is 0"):
         pseudo_derivative("triangle", h, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.7, 9.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_slope_is_the_matrix_product_that_it_stands_for(sigma: float, dtype: type) -> None:
+    signal = np.random.default_rng(0).normal(size=(3, 30, 4)).astype(dtype)
+    signal[:, 22:] = 0.0
+    apart = np.arange(30)[None, :] - np.arange(30)[:, None]
+    matrix = -apart / (sigma**3 * np.sqrt(2.0 * np.pi)) * np.exp(-0.5 * (apart / sigma) ** 2)
+    within = np.abs(apart) <= np.ceil(5 * sigma)
+    found = gaussian_slope(signal, sigma, steps=22)
+    assert found.dtype == dtype
+    wanted = np.where(within, matrix, 0.0) @ signal.astype(float)
+    np.testing.assert_allclose(found, wanted, atol=(1e-6 if dtype is np.float32 else 1e-14) * np.abs(wanted).max())
+    assert slope_products(30, 22, sigma) == np.count_nonzero(within[:, :22] & (apart[:, :22] != 0))

@@ -428,3 +428,17 @@ def test_other_chips_get_what_was_folded(learned: tuple[Path, float], tmp_path: 
 def test_its_options_are_those_of_a_spiking_chip() -> None:
     options = {one.name: getattr(BASE, one.name) for one in fields(BASE) if one.name != "widths"}
     assert normalised_spiking_network.build(BASE.widths, chip=Key(0), **options).nominal() == BASE
+
+
+def test_the_exact_gradient_of_the_digital_copy_moves_no_statistics() -> None:
+    network = normalised_spiking_network.build((8 * 3, 4, 2), chip=Key(0), steps=8, max_delay=3)
+    copy = TwinSubstrate.of(network)
+    inputs, targets = np.ones((4, 24)), np.eye(2)[[0, 1, 0, 1]]
+    before = network.snapshot()
+    first = copy.oracle().loss_gradient(inputs, targets, "cross_entropy")
+    again = copy.oracle().loss_gradient(inputs, targets, "cross_entropy")
+    for name, value in network.snapshot().items():
+        np.testing.assert_array_equal(value, before[name])
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, again[name])
+    assert copy.twin().training  # what trains is another module

@@ -11,6 +11,7 @@ from inmaterio.devices.spike_trace import SpikeTrace
 from inmaterio.devices.validation import InputError
 from inmaterio.learning_rules import e_prop, three_factor_delay_learning
 from inmaterio.learning_rules.contract import Batch
+from inmaterio.learning_rules.learning_engine import find_traced
 from inmaterio.learning_rules.spiking_measurement import find_sent, measure, membrane_factors
 
 FOUR_ERRORS = 4.0
@@ -144,3 +145,47 @@ def test_links_that_err_in_nothing_keep_one_record() -> None:
     network, _, batch = make(recurrent=True)
     run = spikes_of(network, batch)
     assert all(made is sent for made, sent in zip(run.made, run.spikes, strict=True))
+
+
+def test_graded_spikes_add_the_nearest_number_of_levels() -> None:
+    spikes = np.array([0.3, 0.0, 1.7]).reshape(1, 3, 1)
+    found = SpikeTrace(7, 5).traces(spikes, 0.0, samples=np.zeros(1, np.int64), key=Key(0))
+    np.testing.assert_array_equal(5 * found[0, :, 0], [2, 0, 8])  # 1.5 to the even 2, 8.5 to the even 8
+
+
+def test_traces_are_of_what_each_projection_hears_with_the_leak_that_registers_hold() -> None:
+    """A layer's own spikes as made, those of the layer below as they came; leaks in 3 bits; every projection draws for itself."""
+    options = {"spike_drop": 0.5, "spike_jitter": 1.0, "tail_steps": 12, "decay_bits": 3, "recurrent": True, "delays": "none"}
+    network, _, batch = make((6, 6), trace_bits=16, trace_impulse=4096, leak=0.8, output_leak=0.55, **options)
+    with network.ledger.phase("train"):
+        measured = measure(network, batch, Key(0))
+    assert not np.array_equal(measured.made[0], measured.senders[1])
+    found = find_traced(measured, Key(3), reach=2)
+    shown = np.pad(measured.senders[0], ((0, 0), (0, measured.steps - 14), (0, 0)))
+    heard = {
+        "weight_1": (shown, 0.75),  # 0.8: 1 - leak in eighths
+        "weight_2": (measured.senders[1], 0.75),
+        "weight_3": (measured.senders[2], 0.5),  # 0.55; 0.45 is 3.6 eighths
+        "recurrent_weight_1": (measured.made[0], 0.75),
+        "recurrent_weight_2": (measured.made[1], 0.75),
+    }
+    assert set(found) == set(heard)
+    dense = {}
+    for name, (spikes, leak) in heard.items():
+        wanted = exact(np.pad(spikes.astype(float), ((0, 0), (0, 2), (0, 0))), leak)
+        events, dense[name] = found[name], np.zeros(wanted.shape)
+        sender = np.repeat(np.arange(wanted.shape[2]), np.diff(events.starts))
+        dense[name][events.rows, events.times, sender] = events.amplitudes
+        np.testing.assert_allclose(dense[name], wanted, atol=4 / 4096)
+    coarse = SpikeTrace(7, 4)
+    draws = [
+        coarse.traces(np.ones((1, 40, 6)), 0.6, samples=np.zeros(1, np.int64), key=Key(3).at("trace", name))
+        for name in ("weight_2", "recurrent_weight_2")
+    ]
+    assert not np.array_equal(*draws)
+    alike, _, batch = make((6, 6), leak=0.7, trace_bits=7, trace_impulse=4, recurrent=True, delays="none")
+    with alike.ledger.phase("train"):
+        twice = measure(alike, batch, Key(0))
+    same = find_traced(twice, Key(3), reach=0)
+    # the second layer's own spikes, and the same spikes on their way to the outputs, at the same leak
+    assert not np.array_equal(same["recurrent_weight_2"].amplitudes, same["weight_3"].amplitudes)

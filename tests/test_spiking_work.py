@@ -13,6 +13,7 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.learning_rules import e_prop, spatial_learning_through_time, three_factor_delay_learning
 from inmaterio.learning_rules.contract import Batch
+from inmaterio.learning_rules.spiking_measurement import measure
 from inmaterio.simulators import delay_spectra
 from inmaterio.simulators.host_work import Work
 from inmaterio.simulators.normalised_spiking_network import build
@@ -52,8 +53,8 @@ def test_e_prop_on_the_host(feedback: str, delays: str) -> None:
     symmetric = feedback == "symmetric"
     wanted = Work()
     wanted.add(words=STEPS * neurons + first + second)  # what is recorded is stored
-    wanted.add(operations=STEPS * 3 * OUTPUTS, words=STEPS * 2 * OUTPUTS)  # errors: membranes read, errors stored
-    wanted.add(macs=STEPS * OUTPUTS, operations=STEPS * 0, words=STEPS * 2 * OUTPUTS)  # errors through the output membranes
+    wanted.add(operations=STEPS * OUTPUTS, words=STEPS * 2 * OUTPUTS)  # errors, equal in each step: membranes read, errors stored
+    wanted.add(macs=STEPS * OUTPUTS, words=STEPS * 2 * OUTPUTS)  # errors through the output membranes
     for width in (FIRST, SECOND):  # signals: errors and couplings read
         wanted.add(macs=STEPS * OUTPUTS * width, words=STEPS * OUTPUTS + OUTPUTS * width + STEPS * width)
     if symmetric:
@@ -74,9 +75,11 @@ def test_learning_of_delays_on_the_host_comes_on_top_of_e_prop() -> None:
     base = work_of(network, e_prop, batch)
     found = work_of(network, three_factor_delay_learning, batch, sigma_start=0.5)
     hidden, given = int(spikes_of(network, batch).spikes[0].sum()), int(batch.inputs.sum())
-    wanted, taps = Work(base.macs, base.operations, base.words), 2 * 3 + 1  # 5 sigma are 2.5 steps
+    wanted = Work(base.macs, base.operations, base.words)
+    # a Gaussian reaches 5 sigma, 3 steps, to either side; its slope is 0 at its centre; signals of 17 steps, 5 more behind them
+    pairs = sum(0 <= t + u < 17 for t in range(17 + 5) for u in (-3, -2, -1, 1, 2, 3))
     for sent, width, size in ((given, FIRST, CHANNELS * FIRST), (hidden, OUTPUTS, FIRST * OUTPUTS)):
-        wanted.add(macs=taps * STEPS * width, words=2 * STEPS * width)  # the Gaussian over signals
+        wanted.add(macs=4 * pairs * width, words=4 * (17 + 22) * width)
         wanted.add(operations=sent * width, words=STEPS * width + sent + 2 * size)  # gathered: signals, spikes, delays, sums
         wanted.add(macs=size, words=3 * size)  # times the weight
     assert found == wanted
@@ -90,7 +93,7 @@ def test_an_input_that_is_no_single_spike_multiplies() -> None:
     network, _, batch = make((FIRST,), readout="mean-membrane")
     hidden, given = int(spikes_of(network, batch).spikes[0].sum()), int(np.count_nonzero(batch.inputs))
     additions = (given - graded) * FIRST + hidden * OUTPUTS
-    other = STEPS * (3 * OUTPUTS + 4 * FIRST + FIRST + OUTPUTS) + additions
+    other = STEPS * (OUTPUTS + 4 * FIRST + FIRST + OUTPUTS) + additions
     assert plain.operations == other
 
 
@@ -101,7 +104,7 @@ def test_spatial_learning_through_time_on_the_host() -> None:
     sizes = CHANNELS * FIRST, FIRST * OUTPUTS
     wanted = Work()
     wanted.add(words=STEPS * (FIRST + OUTPUTS) + hidden)
-    wanted.add(operations=STEPS * 3 * OUTPUTS, words=STEPS * 2 * OUTPUTS)
+    wanted.add(operations=STEPS * OUTPUTS, words=STEPS * 2 * OUTPUTS)
     # errors back through weights and delays, times the slope of the membranes
     wanted.add(macs=STEPS * (OUTPUTS * FIRST + FIRST), operations=STEPS * 3 * FIRST)
     wanted.add(words=STEPS * (OUTPUTS + FIRST + FIRST) + 2 * sizes[1])
@@ -113,38 +116,163 @@ def test_spatial_learning_through_time_on_the_host() -> None:
     assert sum(read.values()) == STEPS * (FIRST + OUTPUTS)
 
 
-@pytest.mark.parametrize("trace", ["presynaptic", "membrane"])
-def test_e_prop_on_the_chip(trace: str) -> None:
-    """Nothing is read by the host: not membranes, beyond the outputs that make the scores, and no memory."""
-    network, _, batch = make((FIRST,), readout="mean-membrane", delays="none")
-    update(network, e_prop, batch, engine="chip", trace=trace)
-    events = network.ledger.events
-    counted = {key[3]: amount for key, amount in events.items() if key[:3] == ("train/backward", "substrate", "learning engine")}
-    synapses = FIRST * CHANNELS + OUTPUTS * FIRST
-    traces = CHANNELS + FIRST if trace == "presynaptic" else synapses  # a hard reset empties those of one neuron
-    assert counted == {
-        "mac_int8": STEPS * (3 * synapses + traces + OUTPUTS * FIRST),
-        "alu_int32": STEPS * 3 * (FIRST + 2 * OUTPUTS),
-        "byte_sram": STEPS * 2 * (2 * synapses + traces) + OUTPUTS * FIRST,  # the readout's weights are the feedback
-    }
-    assert not any(role == "host" for _, role, _, _ in events)
-    assert sum(amount for key, amount in events.items() if key[3] == "membrane_read") == STEPS * OUTPUTS
-    assert {key[2] for key in events if key[3] == "byte_sram" and key[0] != "initialise"} == {"learning engine"}
+@pytest.mark.parametrize("steps", [0, 1])
+def test_errors_that_are_zero_are_multiplied_where_there_are_no_delays(steps: int) -> None:
+    """A matrix product takes them all; through delays an error of nothing is left out."""
+    for delays in ("none", "synaptic"):
+        network, _, batch = make((FIRST,), readout="mean-membrane", delays=delays)
+        found = work_of(network, spatial_learning_through_time, binary(batch), random_steps=steps)
+        errors = 4 * (steps or 17) if delays == "synaptic" else STEPS
+        assert found.macs == errors * OUTPUTS * FIRST + STEPS * FIRST
 
 
-def test_learning_of_delays_on_the_chip() -> None:
-    """Two sets of traces, spikes smeared out, and neurons' signals held back until the Gaussian has passed."""
+@pytest.mark.parametrize(
+    ("readout", "errors", "loss", "each"),
+    [
+        ("softmax-sum", "scores", "cross_entropy", 6),
+        ("mean-membrane", "scores", "mse", 1),
+        ("softmax-sum", "steps", "cross_entropy", 5),
+        ("mean-membrane", "steps", "mse", 2),
+    ],
+)
+def test_errors_take_what_their_loss_does(readout: str, errors: str, loss: str, each: int) -> None:
+    found = []
+    for hyper in ({"errors": errors, "loss": loss}, {"errors": "scores", "loss": "mse"}):
+        network, _, batch = make((FIRST,), readout=readout if hyper["errors"] == errors else "mean-membrane")
+        found.append(work_of(network, e_prop, binary(batch), **hyper).operations)
+        if len(found) == 1:
+            wanted = found[0] - each * STEPS * OUTPUTS
     network, _, batch = make((FIRST,), readout="mean-membrane")
-    update(network, three_factor_delay_learning, batch, engine="chip", feedback="random", sigma_start=0.5)
+    base = work_of(network, e_prop, binary(batch)).operations - STEPS * OUTPUTS
+    assert wanted == base  # the same spikes, whatever is read out
+
+
+def test_adaptive_couplings_are_moved() -> None:
+    network, _, batch = make((FIRST,), readout="mean-membrane")
+    fixed, moved = (work_of(network, e_prop, batch, feedback=feedback) for feedback in ("random", "adaptive"))
+    assert (moved.macs - fixed.macs, moved.words - fixed.words) == (2 * OUTPUTS * FIRST, 3 * OUTPUTS * FIRST)
+
+
+@pytest.mark.parametrize("options", [{"spike_jitter": 2.0}, {"spike_drop": 0.5}], ids=str)
+def test_spikes_that_links_change_are_recorded_twice(options: dict[str, Any]) -> None:
+    network, _, batch = make((FIRST,), readout="mean-membrane", recurrent=True, **options)
+    with network.ledger.phase("train"):
+        measured = measure(network, batch, Key(1))
+    arrived, made = (int(np.count_nonzero(one[0])) for one in (measured.senders[1:], measured.made))
+    assert arrived != made
+    assert measured.work.words == STEPS * (FIRST + OUTPUTS) + arrived + made
+
+
+def engine_work(network: SpikingNetwork, rule_file: Any, batch: Batch, **hyper: Any) -> Work:
+    """Of the chip's engine; nothing is read by the host: not membranes, beyond those that make the scores, and no memory."""
+    network.attach(Ledger(), "substrate")
+    update(network, rule_file, batch, engine="chip", **hyper)
     events = network.ledger.events
-    counted = {key[3]: amount for key, amount in events.items() if key[:3] == ("train/backward", "substrate", "learning engine")}
-    synapses, senders, taps = FIRST * CHANNELS + OUTPUTS * FIRST, CHANNELS + FIRST, 2 * 3 + 1
-    assert counted == {
-        "mac_int8": STEPS * (2 * 4 * synapses + OUTPUTS * FIRST + taps * senders) + synapses,
-        "alu_int32": STEPS * 3 * (FIRST + 2 * OUTPUTS),
-        # seven taps are a byte of bits; one is stored; two signals of each neuron are stored and read
-        "byte_sram": STEPS * (2 * 2 * 3 * synapses + 2 * senders + 4 * (FIRST + OUTPUTS)) + synapses,
-    }
+    assert not any(role == "host" for _, role, _, _ in events)
+    read = sum(amount for key, amount in events.items() if key[3] == "membrane_read")
+    assert read == (0 if network.description.spiking_outputs else STEPS * OUTPUTS)
+    assert {key[2] for key in events if key[3] == "byte_sram"} == {"learning engine"}
+    found = {key[3]: amount for key, amount in events.items() if key[:3] == ("train/backward", "substrate", "learning engine")}
+    return Work(*(int(found[event]) for event in ("mac_int8", "alu_int32", "byte_sram")))
+
+
+INTO, OUT = CHANNELS * FIRST, FIRST * OUTPUTS
+
+
+@pytest.mark.parametrize("trace", ["presynaptic", "membrane"])
+@pytest.mark.parametrize("errors", ["scores", "steps"])
+def test_e_prop_on_the_chip(errors: str, trace: str) -> None:
+    network, _, batch = make((FIRST,), readout="mean-membrane", delays="none")
+    found = engine_work(network, e_prop, batch, trace=trace, errors=errors, loss="mse")
+    times = STEPS if errors == "steps" else 4
+    wanted = Work()
+    wanted.add(operations=(2 if errors == "steps" else 1) * OUTPUTS * times + 3 * FIRST * STEPS)  # errors, slopes
+    wanted.add(macs=OUTPUTS * FIRST * times, words=OUTPUTS * FIRST * times)  # learning signals
+    # a hard reset empties the traces of one neuron; those of the outputs are their senders'
+    traces = (INTO + FIRST if trace == "membrane" else CHANNELS + 1) + FIRST + 1  # of synapses and biases
+    wanted.add(macs=STEPS * traces, words=STEPS * 2 * traces)
+    wanted.add(macs=STEPS * 2 * (INTO + FIRST), words=STEPS * 2 * (INTO + FIRST))  # eligibilities and their filter
+    every = INTO + OUT + FIRST + OUTPUTS
+    if errors == "steps":
+        wanted.add(macs=STEPS * every, words=STEPS * 2 * every)
+    else:
+        wanted.add(macs=4 * every, operations=STEPS * every, words=STEPS * 2 * every)
+    assert found == wanted
+
+
+def test_feedback_on_the_chip() -> None:
+    def found(feedback: str) -> Work:
+        network, _, batch = make(readout="mean-membrane", delays="none")
+        return engine_work(network, e_prop, batch, feedback=feedback, errors="steps", loss="mse")
+
+    random, symmetric, adaptive = (found(feedback) for feedback in ("random", "symmetric", "adaptive"))
+    # the first layer's couplings are the readout's weights, 3 x 5, times those of the second, 5 x 6
+    assert symmetric.macs - random.macs == OUTPUTS * SECOND * FIRST
+    assert symmetric.words - random.words == OUTPUTS * SECOND + OUTPUTS * FIRST + SECOND * FIRST
+    assert (adaptive.macs - random.macs, adaptive.words - random.words) == (2 * OUTPUTS * SECOND, 3 * OUTPUTS * SECOND)
+
+
+def test_what_makes_a_trace_the_synapse_s_own() -> None:
+    def macs(**options: Any) -> int:
+        chosen = {"trace": "presynaptic", "feedback": "random", "errors": "steps", "loss": "mse"}
+        network, _, batch = make((FIRST,), readout="mean-membrane", **options)
+        return engine_work(network, e_prop, batch, **chosen).macs
+
+    plain = macs(delays="none")
+    assert macs(delays="axonal") == plain
+    # a refractory neuron holds what it has: synapses and the bias of hidden neurons; outputs never rest
+    assert macs(delays="none", refractory_steps=2) - plain == STEPS * (INTO - CHANNELS + FIRST - 1)
+    assert macs(delays="synaptic") - plain == STEPS * (INTO - CHANNELS + OUT - FIRST)
+    assert macs(delays="synaptic", trace_bits=7) == plain == macs(delays="none", refractory_steps=2, trace_bits=7)
+    # a layer's own spikes have traces and synapses too
+    assert macs(delays="none", recurrent=True) - plain == STEPS * (FIRST + 3 * FIRST**2)
+
+
+def test_symmetric_feedback_through_axonal_delays_holds_slopes_back() -> None:
+    chosen = {"errors": "steps", "loss": "mse", "trace": "presynaptic"}
+    found = []
+    for feedback in ("random", "symmetric"):
+        network, _, batch = make((FIRST,), readout="mean-membrane", delays="axonal")
+        found.append(engine_work(network, e_prop, batch, feedback=feedback, **chosen))
+    # a slope per hidden neuron; each neuron hears its senders at a time of its own
+    assert found[1].macs - found[0].macs == STEPS * (INTO - CHANNELS)
+    assert found[1].words - found[0].words == STEPS * (2 * FIRST + 2 * (INTO - CHANNELS) - CHANNELS)
+
+
+@pytest.mark.parametrize("bits", [None, 7])
+def test_learning_of_delays_on_the_chip(bits: int | None) -> None:
+    chosen = {"errors": "steps", "loss": "mse", "trace": "presynaptic", "feedback": "random"}
+
+    def found(rule_file: Any, **hyper: Any) -> Work:
+        network, _, batch = make((FIRST,), readout="mean-membrane", trace_bits=bits)
+        return engine_work(network, rule_file, batch, **chosen, **hyper)
+
+    weights = found(e_prop)
+    both, alone = (found(three_factor_delay_learning, sigma_start=0.5, weights=each) for each in (True, False))
+    senders, taps, every = CHANNELS + FIRST, 2 * 3 + 1, INTO + OUT
+    wanted = Work()
+    # spikes smeared out, read as bits, one stored; or words of traces, which are then traces of what is smeared
+    wanted.add(macs=STEPS * taps * senders, words=STEPS * senders * (2 if bits is None else taps))
+    if bits is None:
+        wanted.add(macs=STEPS * every, words=STEPS * 2 * every)  # traces of synapses with delays
+    else:
+        wanted.add(words=STEPS * every)  # found after its delay
+    wanted.add(macs=STEPS * (3 * INTO + OUT), words=STEPS * 2 * (2 * INTO + OUT))
+    wanted.add(macs=every, words=every)  # each weight
+    wanted.add(words=STEPS * 4 * (FIRST + OUTPUTS))  # held back
+    for name in ("macs", "operations", "words"):
+        assert getattr(both, name) - getattr(weights, name) == getattr(wanted, name), name
+    shared = Work(OUTPUTS * FIRST * STEPS, (2 * OUTPUTS + 3 * FIRST) * STEPS, OUTPUTS * FIRST * STEPS)
+    for name in ("macs", "operations", "words"):
+        assert getattr(alone, name) == getattr(wanted, name) + getattr(shared, name), name
+
+
+def test_outputs_that_spike_learn_at_the_end_of_a_sample() -> None:
+    network, _, batch = make((), readout="spike-count", delays="none")
+    found = engine_work(network, e_prop, batch, trace="presynaptic")
+    every = CHANNELS * OUTPUTS + OUTPUTS
+    assert found.macs == STEPS * (CHANNELS + 1 + every) + 4 * every
+    assert found.operations == 4 * OUTPUTS + STEPS * 3 * OUTPUTS
 
 
 @pytest.mark.parametrize(
@@ -152,8 +280,7 @@ def test_learning_of_delays_on_the_chip() -> None:
     [
         ({}, {"feedback": "random"}, "readout 'softmax-sum'.*errors 'steps'"),
         ({"readout": "spike-count"}, {"feedback": "random"}, "readout 'spike-count'.*expected readout 'mean-membrane'"),
-        ({"readout": "mean-membrane"}, {}, "feedback 'symmetric' and delays 'synaptic'"),
-        ({"readout": "mean-membrane", "delays": "axonal"}, {}, "feedback 'symmetric' and delays 'axonal'"),
+        ({"readout": "mean-membrane"}, {}, "feedback 'symmetric' and delays 'synaptic'.*delays 'axonal' or 'none'"),
         ({"readout": "mean-membrane", "trace_bits": 7}, {"feedback": "random"}, "trace is 'membrane'.*7 bits"),
     ],
 )
@@ -163,6 +290,20 @@ def test_what_no_single_trace_can_carry_is_refused(options: dict[str, Any], hype
         with pytest.raises(InputError, match=said):
             rule_file.build(substrate=network, engine="chip", **hyper)
     e_prop.build(substrate=network, **hyper)  # the host has the whole record
+
+
+@pytest.mark.parametrize(
+    ("hidden", "options"),
+    [
+        ((FIRST,), {"readout": "mean-membrane", "delays": "axonal"}),
+        ((FIRST,), {"readout": "mean-membrane", "max_delay": 0}),
+        ((), {"readout": "mean-membrane"}),
+        ((), {"readout": "spike-count"}),
+    ],
+)
+def test_what_it_can_carry_is_not(hidden: tuple[int, ...], options: dict[str, Any]) -> None:
+    network, _, _ = make(hidden, **options)
+    e_prop.build(substrate=network, engine="chip")
 
 
 # The twin -----------------------------------------------------------------------------------------------------------------
