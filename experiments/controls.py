@@ -135,11 +135,16 @@ def plan_rows(
     def hidden_of(substrate: str) -> tuple[int, ...]:
         return base.substrate.hidden if find_substrate(substrate).layered else ()
 
+    # a control follows the loss of the rules that it stands beside, where they have one in common
+    followed = {hyper.get(rule, {}).get("loss", find_rule(rule).defaults.get("loss")) for rule in rules} - {None}
+    shared = loss if loss is not None else next(iter(followed)) if len(followed) == 1 else None
+
     def configured(rule: str, substrate: str, **training: Any) -> RunConfig:
+        chosen = loss if rule in rules else shared
         return replace(
             base,
             substrate=SubstrateConfig(substrate, hidden_of(substrate), dict(options.get(substrate, {}))),
-            rule=RuleConfig(rule, {**_hyper(rule, loss), **hyper.get(rule, {})}),
+            rule=RuleConfig(rule, {**_hyper(rule, chosen), **hyper.get(rule, {})}),
             training=replace(base.training, **training),
         )
 
@@ -147,7 +152,13 @@ def plan_rows(
 
     # its own loss: of a linear map in the host, whatever the rules beside it follow
     regression = "cross_entropy" if dataset_of(base.data.name).classes else "mse"
-    plans = [Plan(rule, substrate, False, configured(rule, substrate)) for substrate in substrates for rule in legal[substrate]]
+    plans = [
+        Plan(
+            rule, substrate, False, configured(rule, substrate, **({"rates": by_backpropagation} if rule == BASELINE[0] else {}))
+        )
+        for substrate in substrates
+        for rule in legal[substrate]
+    ]
     plans.append(
         Plan(BP_FEEDFORWARD, BASELINE[1], True, configured(*BASELINE, write_mode="master copy", rates=by_backpropagation))
     )

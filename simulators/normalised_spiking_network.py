@@ -21,13 +21,13 @@ import numpy as np
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import check_array, check_name
-from inmaterio.simulators.capabilities import Add, Array, Outer, Parameter, Request, Samples, Spikes, Write
-from inmaterio.simulators.digital_twin import WORD_BYTES
+from inmaterio.simulators.capabilities import Add, Array, Outer, Parameter, Port, Request, Samples, Spikes, Write
+from inmaterio.simulators.digital_twin import WORD_BYTES, DigitalOracle, twin_gradient
 from inmaterio.simulators.perceptron import check_widths
 from inmaterio.simulators.spiking_accounts import Activity
 from inmaterio.simulators.spiking_description import SpikingDescription
 from inmaterio.simulators.spiking_network import SpikingNetwork
-from inmaterio.simulators.spiking_normalisation import Float, RunningStatistics, fold, make_normalisation, unfold_gradient
+from inmaterio.simulators.spiking_normalisation import Float, RunningStatistics, fold, make_normalisation
 from inmaterio.simulators.substrate import AbstractSubstrate, check_request
 
 COMPONENT = "normalisation"
@@ -194,11 +194,25 @@ class NormalisedSpikingNetwork(AbstractSubstrate):
         return {name: np.array(request.values) for name, request in self._requests(self._held, self._layers, every).items()}
 
     def oracle(self) -> "NormalisedOracle":
-        """The chip's exact model, and the gradient behind it of parameters, running statistics taken as given."""
+        """The chip's exact model, and the exact gradient of the network that is trained, with the batch's own statistics.
+
+        Of the chip it has time constants and thresholds.
+        """
+        import torch
+
+        from inmaterio.simulators.spiking_twin import make_twin
+
         copy = SpikingNetwork(self.description, self._key)
         with copy.ledger.phase("evaluate"):
             copy.program({name: Write(value) for name, value in self.folded().items()}, key=self._key)
-        return NormalisedOracle(copy.oracle(), self._held, self._statistics.values(), self._layers)
+        gains, shifts = ([self._held[f"normalisation/{one}_{k}"] for k in self._layers] for one in ("gain", "shift"))
+        exact = replace(self.description, dtype="float64")
+        # statistics of its own, which nobody hears of
+        normalisation = make_normalisation(gains, shifts, RunningStatistics(exact.widths[1:], "float64"), torch.float64)
+        # the gain of a neuron is in its drive, and goes with its spread
+        neurons = [one._replace(gain=None) for one in copy.neurons()]
+        twin = make_twin(exact, self._held, normalisation, neurons)
+        return NormalisedOracle(copy.oracle(), twin, self._parameters, self._ports["output"])
 
     def snapshot(self) -> dict[str, Any]:
         """Parameters, running statistics, and the chip's own snapshot under ``chip/``."""
@@ -257,22 +271,26 @@ class NormalisedSpikingNetwork(AbstractSubstrate):
 
 @final
 class NormalisedOracle:
-    """The exact model of a chip, and the gradient of what was folded into it.
+    """The exact model of a chip, and the gradient of what is trained to be folded into it.
+
+    What a chip does with running statistics is another function of the parameters than what is trained, and early in training
+    far from it; it is the latter whose gradient a rule follows.
 
     Parameters
     ----------
     chip : DigitalOracle
         The chip's own.
-    held, statistics : mapping of str to ndarray
-        Parameters, and running statistics by name.
-    layers : sequence of int
+    twin : torch.nn.Module
+        In float64, with the chip's neurons; in training mode.
+    parameters : mapping of str to Parameter
+    output : Port
     """
 
-    def __init__(self, chip: Any, held: Mapping[str, Float], statistics: Mapping[str, Array], layers: Sequence[int]) -> None:
+    def __init__(self, chip: DigitalOracle, twin: Any, parameters: Mapping[str, Parameter], output: Port) -> None:
         self._chip = chip
-        self._held = dict(held)
-        self._statistics = dict(statistics)
-        self._layers = layers
+        self._twin = twin
+        self._parameters = dict(parameters)
+        self._output = output
 
     def outputs(self, inputs: Array) -> Array:
         """Outputs (batch, outputs) of the chip."""
@@ -280,17 +298,7 @@ class NormalisedOracle:
 
     def loss_gradient(self, inputs: Array, targets: Array, loss: str) -> dict[str, Array]:
         """Gradient of the batch-mean loss with respect to every parameter, as if the chip rounded and cut nothing of it."""
-        found = dict(self._chip.loss_gradient(inputs, targets, loss))
-        for k in self._layers:
-            gain, (mean, variance) = (
-                f"normalisation/gain_{k}",
-                (self._statistics[f"normalisation/{a}_{k}"] for a in ("mean", "variance")),
-            )
-            of_weight, of_bias = found[f"weight_{k}"], found.pop(f"bias_{k}")
-            found[f"weight_{k}"], found[gain], found[f"normalisation/shift_{k}"] = unfold_gradient(
-                of_weight, of_bias, self._held[f"weight_{k}"], self._held[gain], mean, variance
-            )
-        return found
+        return twin_gradient(self._twin, self._parameters, inputs, targets, loss, self._output)[2]
 
 
 OPTIONS = SpikingDescription

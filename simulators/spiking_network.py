@@ -31,7 +31,7 @@ from inmaterio.simulators.spiking_accounts import Activity, activity_of, counted
 from inmaterio.simulators.spiking_description import DELAYS, READOUTS, SpikingDescription
 from inmaterio.simulators.spiking_kernels import run_samples
 from inmaterio.simulators.spiking_memory import SpikingMemory
-from inmaterio.simulators.spiking_records import Neurons, Plan, Results, Synapses
+from inmaterio.simulators.spiking_records import Neurons, NeuronValues, Plan, Results, Synapses
 from inmaterio.simulators.substrate import AbstractSubstrate, check_batch
 
 Counts = NDArray[np.int64]
@@ -172,11 +172,14 @@ class SpikingNetwork(AbstractSubstrate):
 
         Its gradient is the surrogate gradient of `spiking_twin`: the true one of a spiking network is zero or does not exist.
         """
-        from inmaterio.simulators.spiking_twin import NeuronValues, make_twin
+        from inmaterio.simulators.spiking_twin import make_twin
 
-        exact = replace(self.description, dtype="float64")
-        neurons = [NeuronValues(*one) for one in zip(self._leaks, self._thresholds, self._gains, strict=True)]
-        return DigitalOracle(make_twin(exact, self._memory.held(), neurons=neurons), self._parameters, self._ports["output"])
+        exact = make_twin(replace(self.description, dtype="float64"), self._memory.held(), neurons=self.neurons())
+        return DigitalOracle(exact, self._parameters, self._ports["output"])
+
+    def neurons(self) -> list[NeuronValues]:
+        """What the chip's own neurons are, layer by layer: for exact models, never measured."""
+        return [NeuronValues(*one) for one in zip(self._leaks, self._thresholds, self._gains, strict=True)]
 
     def snapshot(self) -> dict[str, Any]:
         """Memories and clock, as arrays and numbers."""

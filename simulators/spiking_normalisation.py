@@ -123,14 +123,6 @@ def fold(weight: Float, gain: Float, shift: Float, mean: Array, variance: Array)
     return weight * scale[:, None], shift - mean.astype(np.float64) * scale
 
 
-def unfold_gradient(
-    of_weight: Array, of_bias: Array, weight: Float, gain: Float, mean: Array, variance: Array
-) -> tuple[Float, Float, Float]:
-    """Gradients of weight, gain and shift from those of what `fold` makes of them, statistics taken as given."""
-    of_scale = (of_weight * weight).sum(axis=1) - of_bias * mean.astype(np.float64)
-    return of_weight * scales(gain, variance)[:, None], of_scale * scales(np.ones_like(gain), variance), np.array(of_bias)
-
-
 def make_normalisation(
     gains: Sequence[Array], shifts: Sequence[Array], statistics: RunningStatistics, dtype: "torch.dtype"
 ) -> "torch.nn.Module":

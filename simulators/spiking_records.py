@@ -65,6 +65,14 @@ class Neurons(NamedTuple):
     reset: NDArray[Any]
 
 
+class NeuronValues(NamedTuple):
+    """What the neurons of one layer are, (width,) each: leak, threshold (infinite for one that never fires), synaptic gain."""
+
+    leak: NDArray[Any]
+    threshold: NDArray[Any]
+    gain: NDArray[Any] | None = None
+
+
 class Plan(NamedTuple):
     """Sizes and choices: see `SpikingDescription`.
 

@@ -13,7 +13,7 @@ Source: Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024, arXiv:2306.1767
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,17 +24,10 @@ from inmaterio.simulators.delay_spectra import make_plan
 from inmaterio.simulators.host_work import PassWork
 from inmaterio.simulators.spiking_description import SpikingDescription
 from inmaterio.simulators.spiking_normalisation import BACKWARD_MACS, FORWARD_MACS
+from inmaterio.simulators.spiking_records import NeuronValues
 
 if TYPE_CHECKING:
     import torch
-
-
-class NeuronValues(NamedTuple):
-    """What the neurons of one layer are, (width,) each: leak, threshold (infinite for one that never fires), synaptic gain."""
-
-    leak: Array
-    threshold: Array
-    gain: Array | None = None
 
 
 def make_twin(
@@ -100,12 +93,17 @@ def _twin() -> Any:
             self.sigma: float | None = None
             self.work = PassWork()
             self.masks: tuple[torch.Tensor, ...] = ()
-            self._dtype: torch.dtype = getattr(torch, description.dtype)
+            kind: torch.dtype = getattr(torch, description.dtype)
             for name, about in description.parameters().items():
                 if normalisation is not None and name.startswith("bias_"):
                     continue
                 held = np.array(check_array(name, values[name], shape=about.shape))
-                self.register_parameter(name, torch.nn.Parameter(torch.from_numpy(held).to(self._dtype)))
+                self.register_parameter(name, torch.nn.Parameter(torch.from_numpy(held).to(kind)))
+
+        @property
+        def _dtype(self) -> torch.dtype:
+            """That of its values: a copy of it may have another one than the description."""
+            return next(self.parameters()).dtype
 
         def use_gaussian(self, sigma: float) -> None:
             """Spread every delay over whole delays, with a standard deviation of |sigma| + 0.27 steps."""
@@ -226,7 +224,7 @@ def _twin() -> Any:
             """Scores, spikes and membranes, (steps, batch, width) each."""
             about, layers = self.description, len(self.description.widths) - 1
             self.work = PassWork()
-            shaped = inputs.reshape(len(inputs), about.steps, about.channels).transpose(0, 1)
+            shaped = inputs.to(self._dtype).reshape(len(inputs), about.steps, about.channels).transpose(0, 1)
             below = torch.zeros(about.total_steps, len(inputs), about.channels, dtype=self._dtype)
             below[: about.steps] = shaped
             spikes, membranes = [], []
