@@ -50,24 +50,26 @@ def check_engine(substrate: Any, engine: str, *, errors: str, feedback: str, tra
     check_name("engine", engine, ENGINES)
     if engine == "host":
         return
-    about = substrate.nominal()
+    about, problems = substrate.nominal(), []
     hidden = len(about.widths) > 2
     if errors == "scores" and (about.readout == "softmax-sum" or (about.readout == "spike-count" and hidden)):
-        instead = "errors 'steps', " if about.readout == "softmax-sum" else ""
-        raise InputError(
-            f"engine is 'chip' with errors 'scores' of readout {about.readout!r}, which weigh every step of each output anew "
-            f"once the sample has ended: no synapse can keep that; expected {instead}readout 'mean-membrane' or engine 'host'"
+        instead = "errors 'steps' or " if about.readout == "softmax-sum" else ""
+        problems.append(
+            f"errors 'scores' of readout {about.readout!r} weigh every step of each output anew once the sample has ended, which "
+            f"no synapse can keep: expected {instead}readout 'mean-membrane'"
         )
     if feedback == "symmetric" and about.delays == "synaptic" and about.max_delay > 0 and hidden:
-        raise InputError(
-            f"engine is 'chip' with feedback 'symmetric' and delays {about.delays!r}: the error of each output would have to be "
-            "met at a time of its own; expected feedback 'random' or 'adaptive', delays 'axonal' or 'none', or engine 'host'"
+        problems.append(
+            "with feedback 'symmetric' and delays 'synaptic' the error of each output would have to be met at a time of its own: "
+            "expected feedback 'random' or 'adaptive', or delays 'axonal' or 'none'"
         )
     if about.trace_bits is not None and trace != "presynaptic":
-        raise InputError(
-            f"trace is {trace!r} on a chip whose traces are words of {about.trace_bits} bits, one for each sender; "
-            "expected trace 'presynaptic', trace_bits None or engine 'host'"
+        problems.append(
+            f"traces are words of {about.trace_bits} bits, one for each sender, which trace {trace!r} is not: "
+            "expected trace 'presynaptic', or trace_bits None"
         )
+    if problems:
+        raise InputError(f"engine is 'chip', but {'; '.join(problems)}; or engine 'host'")
 
 
 def find_traced(measured: Measured, key: Key, *, reach: int) -> dict[str, Events]:
