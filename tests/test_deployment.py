@@ -163,6 +163,28 @@ def test_values_that_do_not_fit_are_refused_or_cut() -> None:
     assert within_range({"weight_1": np.array([[0.5, 1.0]])}, parameters, clip=False)["weight_1"].tolist() == [[0.5, 1.0]]
 
 
+def test_a_clipped_result_is_not_taken_for_one_that_is_not(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Values beyond a narrow chip's range are refused before `--clip` was given in the same folder, and after."""
+    narrow = ["deploy", str(trained), "--to", "crossbars-ideal", "--option", "weight_max=0.1", "--out", str(tmp_path), "--json"]
+
+    def call(*more: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([*narrow, *more])
+        return int(str(left.value.code)), *capsys.readouterr()
+
+    refused = call()
+    assert refused[:2] == (2, "")
+    assert "expected at most 0.1" in refused[2] or "expected at least -0.1" in refused[2]
+    assert "or --clip to cut what it cannot hold" in refused[2]
+    code, clipped, _ = call("--clip")
+    assert code == 0
+    assert json.loads(clipped)[0]["errors"] != [[own_error(trained)]], "something was cut"
+    assert call() == refused
+    assert call("--clip")[:2] == (0, clipped)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
