@@ -22,6 +22,7 @@ import torch
 
 from inmaterio.devices.randomness import Key
 from inmaterio.experiments.benchmark import Benchmark, load_file
+from inmaterio.experiments.benchmark_demands import Demand, ratio_to
 from inmaterio.simulators import delay_spectra
 from inmaterio.simulators.spiking_description import SpikingDescription
 from inmaterio.simulators.spiking_twin import make_twin
@@ -33,6 +34,10 @@ SPREADS = {"start": (0.28, 0.28, 0.3), "late": (0.34, 0.19, 0.4)}
 """Standard deviations of the weights of each layer, which make the hidden neurons as active as they shall be."""
 
 SIGMAS = {"start": 12.0, "late": 1.0}
+BY_DCLS = "dcls and a loop in torch"
+DEMANDS = {"start": (Demand(ratio_to(BY_DCLS), least=1.0 / 1.05),), "late": (Demand(ratio_to(BY_DCLS), least=2.0),)}
+"""Late in training twice as fast; at its start, where everything is dense, at most 1.05 times as slow."""
+
 REQUIREMENTS = ("dcls==0.1.1", "numpy", "torch==2.13.0")
 
 peer_process = load_file(Path(__file__).with_name("peer_process.py"))
@@ -145,6 +150,7 @@ def define(moment: str) -> Benchmark:
         limit=lambda: spectral_products()(),
         facts=facts,
         samples=BATCH,
+        demands=DEMANDS[moment],
     )
 
     def prepare() -> Benchmark:
@@ -160,7 +166,7 @@ def define(moment: str) -> Benchmark:
         try:
             peer = peer_process.PeerProcess("dcls", REQUIREMENTS, Path(__file__).with_name("reference_dcls.py"), job)
         except peer_process.AbsentError as reason:
-            return replace(benchmark, prepare=None, absent={"dcls": str(reason)})
+            return replace(benchmark, prepare=None, absent={BY_DCLS: str(reason)})
 
         def compare() -> Mapping[str, float]:
             found = {}
@@ -171,7 +177,7 @@ def define(moment: str) -> Benchmark:
                 found[f"difference from dcls, {dtype}"] = relative_difference(mine, theirs)
             return {**facts(), **found}
 
-        references = {"dcls and a loop in torch": peer.run, **benchmark.references}
+        references = {BY_DCLS: peer.run, **benchmark.references}
         tolerances = {f"difference from dcls, {dtype}": 1e-5 for dtype in ("float64", "float32")}
         return replace(benchmark, prepare=None, references=references, facts=compare, tolerances=tolerances)
 

@@ -2,7 +2,7 @@
 
 Three jobs. *scatter*: the events of a hidden layer's inputs over 100 steps, added to where and when they arrive; a sample is 100
 steps. *batch*: 16 samples of 100 steps. *stream*: one sample of 10,000 steps, a hundred times as much work; there Brian2 has its
-process started, its synapses loaded and its results written once. A sample is 100 steps there too.
+process started, its synapses loaded and its results written once, and takes turns with torch. A sample is 100 steps there too.
 
 The limit of the scatter reads each event's 6 bytes, a weight and a place, in order and adds them up. That of the networks is what
 their delayed synaptic events take: of each a weight, a place and a slot are loaded and the slot stored, all slots in a core's
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from inmaterio.devices.ledger import Ledger
 from inmaterio.devices.randomness import Key
 from inmaterio.experiments.benchmark import Benchmark, load_file
+from inmaterio.experiments.benchmark_demands import PER_SAMPLE, Demand, ratio_to
 from inmaterio.simulators.capabilities import Write
 from inmaterio.simulators.spiking_events import scatter_events
 from inmaterio.simulators.spiking_network import SpikingNetwork, build
@@ -41,6 +42,12 @@ WEIGHT_SPREADS = {"weight_1": 0.245, "weight_2": 0.1, "weight_3": 0.1}
 STEPS, BATCH = 100, 16
 LONG_STEPS, QUIET_STEPS = 10_000, 80
 LARGEST_DIFFERENCE = 1e-3
+
+BY_TORCH, BY_BRIAN2 = "torch, convolutions", "Brian2 cpp_standalone"
+EVENTS = "delayed synaptic events"
+SCATTER_DEMANDS = (Demand(f"{EVENTS}/s", least=1.5e9),)
+BATCH_DEMANDS = (Demand(PER_SAMPLE, most=0.6), Demand(ratio_to(BY_TORCH), least=15.0))
+STREAM_DEMANDS = (*BATCH_DEMANDS, Demand(ratio_to(BY_BRIAN2), least=10.0))
 
 peer_process = load_file(Path(__file__).with_name("peer_process.py"))
 
@@ -221,7 +228,7 @@ def scatter_benchmark() -> Benchmark:
         difference = float(np.abs(events.buffer - by_numpy()).max())
         return {
             "difference from numpy": difference,
-            "delayed synaptic events": events.events,
+            EVENTS: events.events,
             "1e9 delayed synaptic events/s, best before the rounds": events.events / best(events.run, 300) / 1e9,
             "1e9 events/s that the bandwidth of memory allows, 6 bytes each": per_second / 6.0 / 1e9,
         }
@@ -233,6 +240,7 @@ def scatter_benchmark() -> Benchmark:
         limit=lambda: read_in_order(*in_order()),
         facts=facts,
         tolerances={"difference from numpy": 0.0},
+        demands=SCATTER_DEMANDS,
     )
 
 
@@ -247,8 +255,8 @@ def scatters(made: SpikingNetwork, inputs: Any) -> list[Scatter]:
     return found
 
 
-def network_benchmark(name: str, batch: int, steps: int, quiet: int, *, brian2: bool) -> Benchmark:
-    """The whole network against torch, or against Brian2."""
+def network_benchmark(name: str, batch: int, steps: int, quiet: int, demands: Sequence[Demand], *, brian2: bool) -> Benchmark:
+    """The whole network against torch, and against Brian2 too."""
 
     @cache
     def job() -> tuple[SpikingNetwork, Any]:
@@ -287,17 +295,18 @@ def network_benchmark(name: str, batch: int, steps: int, quiet: int, *, brian2: 
     alone = Benchmark(
         name=name,
         ours=lambda: forward(*job()),
-        references={"torch, convolutions": lambda: by_torch()()},
+        references={BY_TORCH: lambda: by_torch()()},
         limit=limit,
         facts=facts,
         samples=samples,
         tolerances={"spikes that differ from torch": LARGEST_DIFFERENCE},
+        demands=demands,
     )
     return replace(alone, prepare=lambda: with_brian2(alone, job())) if brian2 else alone
 
 
 def with_brian2(alone: Benchmark, job: tuple[SpikingNetwork, Any]) -> Benchmark:
-    """The benchmark against Brian2 where it can be had, whose answers torch's are still compared with."""
+    """The benchmark against Brian2 as well, where it can be had."""
     made, inputs = job
     requirements, script = BRIAN2
     steps, senders = np.nonzero(inputs.reshape(-1, CHANNELS))
@@ -308,7 +317,7 @@ def with_brian2(alone: Benchmark, job: tuple[SpikingNetwork, Any]) -> Benchmark:
     try:
         peer = peer_process.PeerProcess("brian2", requirements, Path(__file__).with_name(script), {"inputs": str(file)})
     except peer_process.AbsentError as error:
-        return replace(alone, prepare=None, absent={"Brian2 cpp_standalone": str(error)})
+        return replace(alone, prepare=None, absent={BY_BRIAN2: str(error)})
 
     def facts() -> dict[str, float]:
         ours = [raster[0].sum(axis=0) for raster in rasters(made, inputs)]
@@ -325,7 +334,7 @@ def with_brian2(alone: Benchmark, job: tuple[SpikingNetwork, Any]) -> Benchmark:
     return replace(
         alone,
         prepare=None,
-        references={"Brian2 cpp_standalone": peer.run},
+        references={BY_BRIAN2: peer.run, **alone.references},
         facts=facts,
         tolerances={**alone.tolerances, "spikes that Brian2 counts otherwise": LARGEST_DIFFERENCE},
     )
@@ -335,6 +344,6 @@ def benchmarks() -> Sequence[Benchmark]:
     """The kernel, samples in a batch, and one long one."""
     return [
         scatter_benchmark(),
-        network_benchmark("spiking-network", BATCH, STEPS, 0, brian2=False),
-        network_benchmark("spiking-stream", 1, LONG_STEPS, QUIET_STEPS, brian2=True),
+        network_benchmark("spiking-network", BATCH, STEPS, 0, BATCH_DEMANDS, brian2=False),
+        network_benchmark("spiking-stream", 1, LONG_STEPS, QUIET_STEPS, STREAM_DEMANDS, brian2=True),
     ]

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inmaterio.devices.validation import InputError, check_name, check_range
+from inmaterio.experiments.benchmark_demands import Demand, check_demands, said, verdicts
 
 Row = dict[str, Any]
 """One line of the result: see `measure`."""
@@ -50,6 +51,8 @@ class Benchmark:
         Largest value allowed of some of the facts. Above it the contenders do different jobs and no ratio is given.
     absent : mapping of str to str
         References that cannot be had on this machine, and why.
+    demands : sequence of Demand
+        What is asked of it.
     prepare : callable, optional
         Makes the benchmark that is measured in place of this one: for what should not happen when benchmarks are only listed,
         such as installing and starting a reference that needs a process of its own.
@@ -63,6 +66,7 @@ class Benchmark:
     samples: int = 1
     tolerances: Mapping[str, float] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    demands: Sequence[Demand] = ()
     prepare: Callable[[], "Benchmark"] | None = None
 
 
@@ -174,12 +178,13 @@ def measure(
     list of dict
         One row per reference: ``name``, ``ours_s``, ``reference`` (its name), ``reference_s``, ``ratio`` = reference_s /
         ours_s, ``limit_s``, ``of_limit`` = limit_s / ours_s (1 when nothing is left to gain), ``per_sample_ms`` of ours,
-        ``facts``, ``absent`` (references that could not be had, and why). Times in seconds per call.
+        ``facts``, ``absent`` (references that could not be had, and why), ``demands`` (see
+        `inmaterio.experiments.benchmark_demands.verdicts`). Times in seconds per call.
 
     Raises
     ------
     InputError
-        When there is no reference, or `rounds` or `inner` is below 1.
+        When there is no reference, `rounds` or `inner` is below 1, or a demand is on a quantity that is not measured.
     RuntimeError
         When a fact lies above its tolerance: the timings would compare different answers.
     """
@@ -197,25 +202,29 @@ def measure(
                     f"benchmark {benchmark.name!r}: {name} is {facts[name]:.3g}, expected at most {most:g}; "
                     "the timings would compare different answers"
                 )
+        check_demands(benchmark.demands, facts, [*benchmark.references, *benchmark.absent])
         contenders = {"ours": benchmark.ours, "limit": benchmark.limit}
         contenders |= {f"reference {name}": call for name, call in benchmark.references.items()}
         with no_garbage_collection():
             seconds = best_times(contenders, rounds=rounds, inner=inner, clock=clock, on_round=on_round)
     ours, limit = seconds["ours"], seconds["limit"]
+    references = {name: seconds[f"reference {name}"] for name in benchmark.references}
+    demands = verdicts(benchmark.demands, ours, limit, benchmark.samples, facts, references)
     return [
         {
             "name": benchmark.name,
             "ours_s": ours,
             "reference": name,
-            "reference_s": seconds[f"reference {name}"],
-            "ratio": seconds[f"reference {name}"] / ours,
+            "reference_s": reference,
+            "ratio": reference / ours,
             "limit_s": limit,
             "of_limit": limit / ours,
             "per_sample_ms": 1e3 * ours / benchmark.samples,
             "facts": facts,
             "absent": dict(benchmark.absent),
+            "demands": demands,
         }
-        for name in benchmark.references
+        for name, reference in references.items()
     ]
 
 
@@ -323,7 +332,10 @@ def _bound_progress(on_round: Callable[[str, int, int], None], name: str, rounds
 
 
 def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
-    """Print times, ratios, distance to the limit and facts of each benchmark on a console, the standard output by default."""
+    """Print times, ratios, distance to the limit, facts and verdicts of each benchmark on a console.
+
+    That of the standard output by default.
+    """
     console = Console() if console is None else console
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
@@ -340,3 +352,5 @@ def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
             console.print(f"  {fact}: {value:.6g}", highlight=False)
         for reference, reason in own[0]["absent"].items():
             console.print(f"  {reference} is not compared: {reason}", highlight=False)
+        for verdict in own[0]["demands"]:
+            console.print(f"  {said(verdict)}", highlight=False)

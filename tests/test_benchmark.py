@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from inmaterio.experiments.benchmark import (
     print_table,
     run_benchmarks,
 )
+from inmaterio.experiments.benchmark_demands import Demand, check_demands, ratio_to
+from inmaterio.experiments.command_line import main
 
 Float = NDArray[np.float64]
 
@@ -113,9 +116,120 @@ def test_rows_define_ratio_limit_and_time_per_sample() -> None:
         "per_sample_ms": 100.0,
         "facts": {"difference": 1e-7},
         "absent": {},
+        "demands": [],
     }
     assert medium["ratio"] == 2.5
     assert json.loads(json.dumps(rows)) == rows
+
+
+DEMANDS = (
+    (Demand(ratio_to("slow"), least=5.0), 5.0, True),
+    (Demand(ratio_to("medium"), least=2.6), 2.5, False),
+    (Demand(ratio_to("absentee"), least=0.1), None, None),
+    (Demand("ms/sample", most=100.0), 100.0, True),
+    (Demand("ms/sample", most=99.0), 100.0, False),
+    (Demand("of limit", least=0.51), 0.5, False),
+    (Demand("events/s", least=1.5e9), 1.5e9, True),
+    (Demand("events/s", most=1.4e9), 1.5e9, False),
+    (Demand("difference", most=1e-6), 1e-7, True),
+    (Demand("undefined", most=1e-6), float("nan"), False),
+    (Demand("undefined", least=1e-6), float("nan"), False),
+)
+"""What is asked of the workshop's benchmark, what it has, and the verdict."""
+
+
+def judged(**changes: Any) -> list[dict[str, Any]]:
+    shop = Workshop()
+    facts = {"difference": 1e-7, "events": 3e9, "undefined": float("nan")}
+    demands, absent = [one for one, _, _ in DEMANDS], {"absentee": "it has left"}
+    benchmark = shop.benchmark(**({"facts": lambda: facts, "absent": absent, "demands": demands} | changes))
+    return measure(benchmark, rounds=3, inner=2, clock=shop.clock)
+
+
+def test_demands_are_met_or_missed_by_what_the_rounds_measured() -> None:
+    for row in json.loads(json.dumps(judged())):
+        assert len(row["demands"]) == len(DEMANDS)
+        for verdict, (demand, measured, met) in zip(row["demands"], DEMANDS, strict=True):
+            found = verdict.pop("measured")
+            assert found == measured or np.isnan([found, measured]).all()
+            assert verdict == {"quantity": demand.quantity, "least": demand.least, "most": demand.most, "met": met}
+
+
+def test_verdicts_are_printed_beside_what_was_measured() -> None:
+    console = Console(width=160, file=io.StringIO())
+    print_table(judged(), console)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    for line in (
+        "  met: ratio to slow is 5, asked at least 5",
+        "  MISSED: ratio to medium is 2.5, asked at least 2.6",
+        "  not measured: ratio to absentee, asked at least 0.1",
+        "  MISSED: ms/sample is 100, asked at most 99",
+        "  met: events/s is 1.5e+09, asked at least 1.5e+09",
+        "  MISSED: undefined is nan, asked at most 1e-06",
+    ):
+        assert shown.splitlines().count(line) == 1, line
+
+
+def test_demands_on_what_is_not_measured_are_refused_before_anything_is_timed() -> None:
+    shop = Workshop()
+    with pytest.raises(InputError, match="unknown quantity 'ratio to slo'; nearest: ratio to slow"):
+        measure(shop.benchmark(demands=[Demand(ratio_to("slo"), least=1.0)]), rounds=1, inner=1, clock=shop.clock)
+    assert shop.log == []
+    for bounds in ({}, {"least": 1.0, "most": 2.0}):
+        with pytest.raises(InputError, match=r"demand on 'ms/sample' has least .*; expected one of them"):
+            Demand("ms/sample", **bounds)
+
+
+def test_a_missed_demand_leaves_the_exit_code_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.py").write_text(
+        "from inmaterio.experiments.benchmark import Benchmark\n"
+        "from inmaterio.experiments.benchmark_demands import Demand\n"
+        "def benchmarks():\n"
+        "    demands = [Demand('errors', most=1.0)]\n"
+        "    facts = lambda: {'errors': 2.0}\n"
+        "    return [Benchmark('a', lambda: None, {'b': lambda: None}, lambda: None, facts, demands=demands)]\n",
+        encoding="utf-8",
+    )
+    typed = ["bench", "--folder", str(tmp_path), "--rounds", "1"]
+    with pytest.raises(SystemExit) as left:
+        main([*typed, "--json"])
+    assert left.value.code == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["demands"] == [{"quantity": "errors", "least": None, "most": 1.0, "measured": 2.0, "met": False}]
+    with pytest.raises(SystemExit) as left:
+        main(typed)
+    assert left.value.code == 0
+    assert "MISSED: errors is 2, asked at most 1\n" in capsys.readouterr().out
+
+
+def test_spiking_benchmarks_have_their_demands() -> None:
+    asked = {one.name: {demand.quantity: demand.least or demand.most for demand in one.demands} for one in find_benchmarks()}
+    assert asked["spiking-scatter"] == {"delayed synaptic events/s": 1.5e9}
+    assert asked["spiking-network"] == {"ms/sample": 0.6, "ratio to torch, convolutions": 15.0}
+    assert asked["spiking-stream"] == asked["spiking-network"] | {"ratio to Brian2 cpp_standalone": 10.0}
+    assert asked["dcls-training-late"] == {"ratio to dcls and a loop in torch": 2.0}
+    assert asked["dcls-training-start"] == {"ratio to dcls and a loop in torch": pytest.approx(1.0 / 1.05)}
+
+
+def test_the_stream_is_timed_by_brian2_and_torch_in_the_same_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_file(FOLDER / "spiking_network.py")
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    inputs = module.spikes_in(1, 3)
+    alone = module.network_benchmark("small", 1, 3, 0, module.STREAM_DEMANDS, brian2=False)
+    monkeypatch.setattr(module.peer_process, "PeerProcess", lambda *_: SimpleNamespace(run=lambda: None))
+    found = module.with_brian2(alone, (None, inputs))
+    assert list(found.references) == ["Brian2 cpp_standalone", "torch, convolutions"]
+    assert found.references["torch, convolutions"] is alone.references["torch, convolutions"]
+    assert (found.demands, found.absent) == (module.STREAM_DEMANDS, {})
+
+    def refuse(*_: Any) -> None:
+        raise module.peer_process.AbsentError("no compiler")
+
+    monkeypatch.setattr(module.peer_process, "PeerProcess", refuse)
+    found = module.with_brian2(alone, (None, inputs))
+    assert (list(found.references), found.absent) == (["torch, convolutions"], {"Brian2 cpp_standalone": "no compiler"})
+    check_demands(found.demands, (), [*found.references, *found.absent])
 
 
 @pytest.mark.parametrize("difference", [1e-3, float("nan")])
