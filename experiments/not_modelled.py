@@ -40,7 +40,7 @@ SPIKING_NOT_MODELLED = (
     "that a chip would have to double.",
     "Integer membranes and their saturation (Loihi's have 24 bits), synaptic currents with a time constant of their own, "
     "adaptive thresholds.",
-    "A learning engine on the chip, and the memory of its traces: rules run on the host unless they were asked to count one.",
+    "Of a learning engine on the chip, where a rule was asked to run on one: its microcode, and moving errors to it.",
     "Time within a step: all arrivals of a step count at once.",
     "The host's link: sending input spikes to the chip and fetching what it answers.",
     "Leakage, static power and clocks of the chip: static power stands beside published figures, in no total.",

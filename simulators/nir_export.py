@@ -78,8 +78,19 @@ def to_nir(description: SpikingDescription, values: Mapping[str, Array]) -> Any:
 
 
 def write_nir(path: Path | str, description: SpikingDescription, values: Mapping[str, Array]) -> None:
-    """Write the network to a file of NIR (HDF5). See `to_nir`."""
-    import_nir_package().write(Path(path), to_nir(description, values))
+    """Write the network to a file of NIR (HDF5). See `to_nir`.
+
+    Raises
+    ------
+    InputError
+        As `to_nir`, or when the file cannot be written.
+    """
+    graph = to_nir(description, values)
+    try:
+        import_nir_package().write(Path(path), graph)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"cannot write NIR to {path}: {reason}; expected a place in a folder that is there") from None
 
 
 def import_nir_package() -> Any:

@@ -35,6 +35,8 @@ def read_nir(path: Path | str, *, dt: float, steps: int | None = None, **options
         The file cannot be read; as `from_nir`.
     """
     nir = import_nir_package()
+    if not Path(path).is_file():
+        raise InputError(f"cannot read NIR from {path}: there is no such file; expected one that nir.write has made")
     try:
         graph = nir.read(Path(path))
     except (OSError, KeyError, ValueError) as error:

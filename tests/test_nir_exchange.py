@@ -297,3 +297,12 @@ def test_without_nir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nir", None)
     with pytest.raises(InputError, match=r"nir cannot be imported .*pip install 'inmaterio\[spiking\]'"):
         to_nir(description, values)
+
+
+def test_a_place_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
+    description = SpikingDescription((6, 2), steps=2, dtype="float64")
+    values = {name: np.zeros(one.shape) for name, one in description.parameters().items()}
+    with pytest.raises(InputError, match="cannot write NIR to .*nowhere.*expected a place in a folder that is there"):
+        write_nir(tmp_path / "nowhere" / "one.nir", description, values)
+    with pytest.raises(InputError, match="cannot read NIR from .*one.nir: there is no such file"):
+        read_nir(tmp_path / "one.nir", dt=1e-3)
