@@ -35,6 +35,7 @@ from inmaterio.experiments.tuning import (
     keep_tuned,
     kept_at_edge,
     load_tuned,
+    lost_rates,
     setting_key,
     tried_of,
     tuned_folders,
@@ -170,8 +171,8 @@ def compare(
     Raises
     ------
     InputError
-        When something named is unknown or cannot be combined, the folder holds another comparison, or a run fails at the chosen
-        rate.
+        When something named is unknown or cannot be combined, the folder holds another comparison, a run fails at the chosen
+        rate, or one that tries a rate fails otherwise than in training.
     """
     for kind, names in (("substrate", substrates), ("rule", rules)):
         if not names:
@@ -254,6 +255,7 @@ def compare(
         for _, one in sorted(tuning.items())
         if one["reused"] and one["at_edge"]
     ]
+    notes += lost_rates([one for _, one in sorted(tuning.items())])
     add_differences(rows, [[(config.data.split_seed, config.seed) for config in group] for group in configs])
     document = {"settings": {**settings, "notes": notes}, "rows": rows, "tuning": [tuning[i] for i in sorted(tuning)]}
     return Comparison(document, write_json(out / FILE, document))
@@ -327,10 +329,7 @@ def _tune(
             "rate_factor": factor,
             "validation_error": error,
             "at_edge": at_edge(list(judged[i]), factor),
-            "tried": [
-                {"rate_factor": rate, "validation_error": None if isinstance(one, str) or not math.isfinite(one[0]) else one[0]}
-                for rate, one in sorted(judged[i].items())
-            ],
+            "tried": [_tried(rate, one) for rate, one in sorted(judged[i].items())],
             "command": command,
         }
     return chosen
@@ -355,10 +354,26 @@ def _best(judged: Mapping[float, tuple[float, float] | str]) -> tuple[float, flo
     return choose(list(judged), list(judged.values()))
 
 
+def _tried(rate: float, judged: tuple[float, float] | str) -> dict[str, Any]:
+    """What came of a rate, as it is kept."""
+    if isinstance(judged, str):
+        return {"rate_factor": rate, "validation_error": None, "problem": judged}
+    if not math.isfinite(judged[0]):
+        return {"rate_factor": rate, "validation_error": None, "problem": "its validation error is not a finite number"}
+    return {"rate_factor": rate, "validation_error": judged[0]}
+
+
 def _judgement(outcome: Outcome) -> tuple[float, float] | str:
-    if outcome.folder is None:
+    """Error and loss of a run that tried a rate, or how its training failed.
+
+    Raises
+    ------
+    InputError
+        When it was not done for any other reason: that says nothing of its rate.
+    """
+    if outcome.of_training:
         return outcome.problem
-    _, attributes = read_scalars(outcome.folder)
+    _, attributes = read_scalars(outcome.path())
     return float(attributes["validation_error"]), float(attributes["validation_loss"])
 
 

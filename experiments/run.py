@@ -41,6 +41,7 @@ from inmaterio.experiments.training import (
     begin,
     conclude,
     deploy,
+    failing_as_training,
     make_optimiser,
     requested_values,
     train_epoch,
@@ -91,8 +92,9 @@ def run(config: RunConfig, out_root: Path, *, progress: Progress | None = None) 
     Raises
     ------
     InputError
-        When the configuration cannot be run or does not fit into memory, a settling fails or a nudge runs away (the last
-        checkpoint stays), or a directory in the way is damaged or another run's (nothing is overwritten).
+        When the configuration cannot be run or does not fit into memory, or a directory in the way is damaged or another run's
+        (nothing is overwritten). `TrainingFailed` when training diverges, a settling fails or a nudge runs away (the last
+        checkpoint stays). `HeldByAnotherProcess` when another process does this very run.
     """
     out_root = Path(out_root)
     name = config_hash(config)
@@ -115,15 +117,30 @@ def run(config: RunConfig, out_root: Path, *, progress: Progress | None = None) 
 
 def _train(parts: Parts, out_root: Path, name: str, progress: Progress | None) -> Path:
     """Do a run that stands ready, from its checkpoint on where there is one."""
-    config, folder, partial = parts.config, out_root / name, partial_folder(out_root, name)
+    folder, partial = out_root / name, partial_folder(out_root, name)
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {out_root}: {error.strerror}") from None
-    with locked(partial), one_thread(), _log(partial / "log.txt") as log:
+    with locked(partial):
         if folder.exists():  # another process has done it meanwhile
-            shutil.rmtree(partial)
+            shutil.rmtree(partial, ignore_errors=True)
             return folder
+        _train_held(parts, partial, name, progress)
+        for left in partial.glob(".*"):  # halves of files whose writing was killed
+            if left.name != ".lock":
+                left.unlink()
+        # Renamed while it is held: whoever waits for it finds the run done, never its folder on the move.
+        partial.rename(folder)
+        (folder / ".lock").unlink(missing_ok=True)
+    (folder / "checkpoint.npz").unlink(missing_ok=True)
+    return folder
+
+
+def _train_held(parts: Parts, partial: Path, name: str, progress: Progress | None) -> None:
+    """Train in a partial folder that this process holds, until it is whole."""
+    config = parts.config
+    with one_thread(), _log(partial / "log.txt") as log:
         kept = keep_own_files(config, partial)
         if config_hash(located(kept, partial)) != name:
             raise InputError("a file that the configuration names changed while the run began; start it again")
@@ -131,7 +148,8 @@ def _train(parts: Parts, out_root: Path, name: str, progress: Progress | None) -
         course = resume(parts, partial, name, log) or begin(parts)
         waited = course.seconds
         while course.epoch < config.training.epochs:
-            train_epoch(parts, course)
+            with failing_as_training():
+                train_epoch(parts, course)
             course.seconds = waited + time.perf_counter() - began
             keep(parts, course, partial, name)
             log.info("epoch %d of %d: %s", course.epoch, config.training.epochs, course.history[-1])
@@ -139,17 +157,14 @@ def _train(parts: Parts, out_root: Path, name: str, progress: Progress | None) -
                 progress(course.epoch, config.training.epochs)
         _write(parts, course, partial, name, kept)
         log.info("done in %.3f s of wall time", waited + time.perf_counter() - began)
-    for left in (*partial.glob(".*"),):  # the lock, and halves of files whose writing was killed
-        left.unlink()
-    partial.rename(folder)
-    (folder / "checkpoint.npz").unlink(missing_ok=True)
-    return folder
 
 
 def _write(parts: Parts, course: Course, partial: Path, name: str, kept: RunConfig) -> None:
     """Judge, and write everything but the log; `kept` is the configuration as the directory shall hold it."""
     seed = Key(parts.config.seed)
-    scalars = {**conclude(parts, course), "hash": name, "configuration_sha256": fingerprint(kept)}
+    with failing_as_training():
+        judged = conclude(parts, course)
+    scalars = {**judged, "hash": name, "configuration_sha256": fingerprint(kept)}
     scalars["substrate"] = kept.substrate.name
     with parts.ledger.phase("evaluate"):
         read_back = parts.chip.read_back(key=seed.at("read back")) if "ReadBack" in parts.chip.capabilities else {}

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -42,6 +42,11 @@ Records = Mapping[str, list[list[str | float]]]
 """A ledger as `Ledger.to_records` gives it."""
 
 
+@final
+class HeldByAnotherProcess(InputError):
+    """A run is being done by another process: nothing is wrong with it."""
+
+
 def partial_folder(out_root: Path, name: str) -> Path:
     """Where a run stands while it is under way."""
     return out_root / f".{name}.partial"
@@ -53,20 +58,43 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises
     ------
-    InputError
-        When another process holds it.
+    HeldByAnotherProcess
+        When another process holds it, or has just renamed it.
     """
     if sys.platform == "win32":  # no such lock there: two processes on one run would both do the same work
         yield
         return
     import fcntl
 
-    with (folder / ".lock").open("w") as file:
+    held = HeldByAnotherProcess(f"{folder} is being run by another process; wait for it or choose another --out")
+    try:
+        file = (folder / ".lock").open("w")
+    except FileNotFoundError:
+        raise held from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder} is being run by another process; wait for it or choose another --out") from None
+        except BlockingIOError:
+            raise held from None
+        except OSError as error:
+            raise InputError(f"cannot lock {folder}: {error.strerror}; choose an --out on another disk") from None
         yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another process holds a folder now; nothing is made or changed."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is nothing to hold, or the run itself will say what is wrong
+        return False
+    return False
 
 
 def build_dataset(

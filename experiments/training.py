@@ -1,9 +1,10 @@
 """How a run trains and is judged: epochs, probes, evaluation, deployment."""
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -28,6 +29,20 @@ INFERENCE_ROWS = 100
 
 FINAL_CURVES = ("updates", "device_passes", "modelled_time_s", "residual_max", "unsettled_fraction", "symmetry")
 """What is said of a run as it stands at the end."""
+
+
+@final
+class TrainingFailed(InputError):
+    """What training made of the substrate cannot be trained on or judged: it diverged, ran away, or did not settle."""
+
+
+@contextlib.contextmanager
+def failing_as_training() -> Iterator[None]:
+    """Tell what goes wrong inside, after a run has begun well, from what keeps a run from being done at all."""
+    try:
+        yield
+    except InputError as error:
+        raise TrainingFailed(str(error)) from error
 
 
 @dataclass(slots=True, eq=False)

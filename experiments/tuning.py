@@ -114,6 +114,17 @@ def tried_of(setting: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in tried if isinstance(one, Mapping)] if isinstance(tried, list) else []
 
 
+def lost_rates(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which rates of chosen or kept settings have no result, and why; a note per rule and substrate."""
+    notes = []
+    for setting in settings:
+        lost = [(one["rate_factor"], one["problem"]) for one in tried_of(setting) if one.get("problem")]
+        if lost:
+            told = "; ".join(f"factor {rate:g}: {problem}" for rate, problem in lost)
+            notes.append(f"learning rates of {setting['rule']} on {setting['substrate']} without a result: {told}")
+    return notes
+
+
 def kept_at_edge(setting: Mapping[str, Any]) -> bool:
     """Whether a kept rate lay at the edge of its grid; older files do not say, but all came from `FULL_GRID`."""
     said = setting.get("at_edge")

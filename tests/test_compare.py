@@ -5,6 +5,11 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +19,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from inmaterio.devices.costs import load_costs
 from inmaterio.devices.validation import InputError
-from inmaterio.experiments.batch_of_runs import run_all
-from inmaterio.experiments.compare import Comparison, _found, _tune, compare, final_configs
+from inmaterio.experiments.batch_of_runs import Outcome, run_all
+from inmaterio.experiments.compare import Comparison, _found, _judgement, _tune, compare, final_configs
 from inmaterio.experiments.configuration import DataConfig, RunConfig, SubstrateConfig, TrainingConfig, load_config
 from inmaterio.experiments.controls import plan_rows
 from inmaterio.experiments.earlier_comparison import check_earlier
 from inmaterio.experiments.registry import Pair, find_rule, sample
-from inmaterio.experiments.run_directory import read_run
+from inmaterio.experiments.report import write_comparison_report
+from inmaterio.experiments.run_directory import is_held, locked, partial_folder, read_run
 from inmaterio.experiments.summary import add_differences
 from inmaterio.experiments.tables import broken, comparison_table, pairs_table, short
 from inmaterio.experiments.tuning import (
@@ -67,6 +74,13 @@ def small(out: Path, **changes: Any) -> Comparison:
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
     out = tmp_path_factory.mktemp("comparison")
     return out, small(out, chips=2, seeds=1, command="inmaterio compare ...")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Comparison]:
+    """Of one seed and one chip."""
+    out = tmp_path_factory.mktemp("plain")
+    return out, small(out, seeds=1)
 
 
 def test_rows_and_controls(done: tuple[Path, Comparison]) -> None:
@@ -152,6 +166,109 @@ def test_a_run_that_fails_does_not_stop_the_others(done: tuple[Path, Comparison]
     assert [outcome.folder for outcome in outcomes] == [None, Path(found.rows[0]["run"]), None]
     with pytest.raises(InputError, match=r"training\.rates has 3 numbers"):
         outcomes[0].path()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="runs are not locked there")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_another_process_holds_is_waited_for(
+    done: tuple[Path, Comparison], tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int
+) -> None:
+    _, found = done
+    configs = [load_config(Path(row["run"]) / "config.toml") for row in found.rows[:2]]
+    names = [Path(row["run"]).name for row in found.rows[:2]]
+    folder = partial_folder(tmp_path, names[0])
+    folder.mkdir()
+    begun, ended, seen = threading.Event(), [0.0], []
+
+    def hold() -> None:
+        with locked(folder):
+            begun.set()
+            while not seen:  # the other run does not wait
+                time.sleep(0.05)
+            time.sleep(1.0)
+            ended[0] = time.monotonic()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    begun.wait()
+    assert is_held(folder)
+    outcomes = run_all(configs, tmp_path, jobs=jobs, progress=lambda *told: seen.append((*told, time.monotonic())))
+    holder.join()
+    assert [outcome.folder for outcome in outcomes] == [tmp_path / name for name in names]
+    assert [one[:2] for one in seen] == [(1, 2), (2, 2)]
+    assert seen[0][2] < ended[0] < seen[1][2]
+    assert capfd.readouterr().err.count("waiting for another process, which does") == 1
+    assert not list(tmp_path.glob("*/.*")), "no lock is left"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="runs are not locked there")
+def test_a_rate_whose_run_is_held_is_not_lost(plain: tuple[Path, Comparison], tmp_path: Path) -> None:
+    undisturbed, expected = plain
+    held = next((undisturbed / "tuning").glob("*/run.nc")).parent.name
+    folder = partial_folder(tmp_path / "tuning", held)
+    folder.mkdir(parents=True)
+    begun = threading.Event()
+
+    def hold() -> None:
+        with locked(folder):
+            begun.set()
+            time.sleep(1.5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    begun.wait()
+    found = small(tmp_path, seeds=1)
+    holder.join()
+    assert found.document["tuning"] == expected.document["tuning"]
+    assert [row["errors"] for row in found.rows] == [row["errors"] for row in expected.rows]
+
+
+def test_a_rate_is_lost_by_training_only(tmp_path: Path) -> None:
+    """One that diverges is named with its reason; a run that cannot be done for any other reason stops the comparison."""
+    found = small(tmp_path, seeds=1, factors=(1.0, 1e30))
+    own = next(one for one in found.document["tuning"] if one["rule"] == "bp-feedforward")
+    assert own["rate_factor"] == 1.0
+    assert "not finite after the step" in own["tried"][1]["problem"]
+    note = f"rates of bp-feedforward on digital-feedforward without a result: factor 1e+30: {own['tried'][1]['problem']}"
+    assert f"Learning {note}." in comparison_table(found.rows, found.document["settings"])[1]
+    assert note in write_comparison_report(tmp_path, load_costs()).read_text(encoding="utf-8")
+    assert _judgement(Outcome(None, "it diverged", of_training=True)) == "it diverged"
+    with pytest.raises(InputError, match="sources changed"):
+        _judgement(Outcome(None, "the package's sources changed"))
+
+
+def test_a_tuning_run_that_cannot_be_done_stops_the_comparison(plain: tuple[Path, Comparison], tmp_path: Path) -> None:
+    shutil.copytree(plain[0] / "tuning", tmp_path / "tuning")
+    broken_run = sorted((tmp_path / "tuning").glob("*/state.npz"))[0]
+    broken_run.write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"is damaged: state\.npz is not as it was written"):
+        small(tmp_path, seeds=1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="elsewhere a process does not see that its parent has died")
+def test_workers_end_when_their_parent_was_killed(done: tuple[Path, Comparison], tmp_path: Path) -> None:
+    _, found = done
+    config = Path(found.rows[0]["run"]) / "config.toml"
+    script = f"""
+from dataclasses import replace
+from pathlib import Path
+from inmaterio.experiments.batch_of_runs import run_all
+from inmaterio.experiments.configuration import load_config
+config = load_config(Path({str(config)!r}))
+long = replace(config, training=replace(config.training, epochs=10**6))
+run_all([long, replace(long, seed=7)], Path({str(tmp_path)!r}), jobs=2)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until = time.monotonic() + 60.0
+    while len(list(tmp_path.glob(".*.partial/checkpoint.npz"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    folders = list(tmp_path.glob(".*.partial"))
+    assert len(folders) == 2
+    assert all(map(is_held, folders))
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate(timeout=20.0)  # comes to its end when no process is left that could write there
+    assert not any(map(is_held, folders))
 
 
 def test_tuned_settings_are_kept_and_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
