@@ -18,7 +18,7 @@ from inmaterio.devices.costs import CostTable, load_costs
 from inmaterio.devices.validation import InputError, check_range
 from inmaterio.experiments.batch_of_runs import Outcome, run_all
 from inmaterio.experiments.configuration import DataConfig, RunConfig, SubstrateConfig, TrainingConfig
-from inmaterio.experiments.controls import Plan, check_rules, plan_rows
+from inmaterio.experiments.controls import Plan, check_plans, check_rules, plan_rows
 from inmaterio.experiments.data import load_data
 from inmaterio.experiments.earlier_comparison import FILE, check_earlier
 from inmaterio.experiments.run_directory import read_scalars
@@ -181,6 +181,8 @@ def compare(
     seeds = (QUICK_SEEDS if quick else FULL_SEEDS) if seeds is None else seeds
     check_range("seeds", seeds, low=1)
     check_range("chips", chips, low=1)
+    if jobs is not None:
+        check_range("jobs", jobs, low=1)
     if not split_seeds or len(set(split_seeds)) < len(split_seeds):
         raise InputError(f"split seeds are {', '.join(map(str, split_seeds)) or 'none'}; expected each once")
     for factor in factors or ():
@@ -202,6 +204,7 @@ def compare(
         ),
     )
     plans, notes = plan_rows(base, substrates, rules, loss, hyper=hyper, options=options)
+    check_plans(plans)
     out = Path(out)
     grid = tuple(dict.fromkeys(factors)) if factors else QUICK_GRID if quick else FULL_GRID
     own_grid = quick or bool(factors)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from inmaterio.devices.validation import InputError, check_name
-from inmaterio.experiments.assembly import dataset_of
+from inmaterio.experiments.assembly import build_rule, build_substrates, dataset_of, hyperparameters, with_updates
 from inmaterio.experiments.configuration import RuleConfig, RunConfig, SubstrateConfig
-from inmaterio.experiments.registry import find_rule, find_substrate, judge, sample
+from inmaterio.experiments.registry import check_settings, find_rule, find_substrate, judge, sample
 
 BASELINE = ("backpropagation", "digital-feedforward")
 """Rule and substrate of ``bp-feedforward``."""
@@ -211,6 +211,30 @@ def plan_rows(
         place = next(i for i, plan in enumerate(plans) if (plan.rule, plan.substrate, plan.control) == (first, substrate, False))
         plans.append(Plan(SHUFFLED_LABELS, substrate, True, configured(first, substrate, labels="shuffled"), rate_from=place))
     return plans, notes
+
+
+def check_plans(plans: Sequence[Plan]) -> None:
+    """Build what was asked for once, so that a value that cannot be is refused before anything is looked up or made.
+
+    Controls are of the same substrates, with hyperparameters of their own.
+
+    Raises
+    ------
+    InputError
+        When an option or a hyperparameter is unknown, of another type or out of its range, or does not fit the data.
+    """
+    built: tuple[SubstrateConfig | None, dict[str, Any]] = (None, {})
+    for plan in plans:
+        config, entry = plan.base, find_rule(plan.base.rule.name)
+        if plan.control:
+            continue
+        check_settings(config)
+        dataset = dataset_of(config.data.name)
+        if built[0] != config.substrate or built[1].keys() != entry.requires.keys():
+            widths = (dataset.features, *config.substrate.hidden, dataset.outputs)
+            built = (config.substrate, build_substrates(config, entry, widths, dataset))
+        hyper = hyperparameters(entry, config.rule.hyper)
+        build_rule(entry, built[1], with_updates(entry, hyper, config.training.epochs))  # at least so many updates
 
 
 def _has_ablations(substrate: str) -> bool:

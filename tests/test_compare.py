@@ -351,7 +351,7 @@ def test_another_comparison_is_refused_and_loses_nothing(done: tuple[Path, Compa
         ({"optimiser": "adam", "gain": 1.0}, "optimiser sgd there, adam here; gain 0.5 there, 1.0 here"),
         ({"factors": (1.0,)}, "rate factors 0.5, 1, 2 there, 1 here"),
         ({"split_seeds": (1, 0)}, "split seeds 0 there, 1, 0 here"),
-        ({"options": {"hopfield-imperfect": {"dac_bits": 4}}}, "options none there, hopfield-imperfect.dac_bits=4 here"),
+        ({"options": {"hopfield-imperfect": {"state_bits": 4}}}, "options none there, hopfield-imperfect.state_bits=4 here"),
     ):
         with pytest.raises(InputError) as caught:
             small(out, **{"seeds": 1, "chips": 2, **changes})
@@ -361,6 +361,25 @@ def test_another_comparison_is_refused_and_loses_nothing(done: tuple[Path, Compa
     ):
         compare("mnist1d", ["hopfield-ideal"], ["equilibrium-propagation"], out=out, quick=True, chips=2, jobs=1)
     assert held == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.glob("**/*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"options": {"hopfield-imperfect": {"device_spread": -1.0}}}, "device_spread is -1; expected"),
+        ({"options": {"hopfield-imperfect": {"device_sprad": 0.1}}}, "nearest: device_spread"),
+        ({"hyper": {"equilibrium-propagation": {"beta": 0.0}}}, "beta is 0"),
+        ({"jobs": 0}, "jobs is 0"),
+    ],
+)
+def test_a_mistyped_value_is_named_before_the_folder_is_looked_at(
+    plain: tuple[Path, Comparison], tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    for out in (plain[0], tmp_path / "new"):
+        with pytest.raises(InputError) as caught:
+            small(out, seeds=1, **changes)
+        assert said in str(caught.value)
+    assert not (tmp_path / "new").exists(), "a refused command leaves nothing"
 
 
 def test_a_larger_comparison_takes_in_the_one_that_is_there(tmp_path: Path) -> None:
