@@ -28,8 +28,9 @@ from inmaterio.experiments.assembly import (
     with_updates,
 )
 from inmaterio.experiments.compare import write_json
-from inmaterio.experiments.configuration import RunConfig, SubstrateConfig
+from inmaterio.experiments.configuration import RunConfig, SubstrateConfig, located
 from inmaterio.experiments.metrics import spread
+from inmaterio.experiments.network_options import changed_settings
 from inmaterio.experiments.registry import check_settings, find_substrate
 from inmaterio.experiments.run import LoadedRun, load_run, one_thread
 from inmaterio.experiments.run_directory import read_run
@@ -133,7 +134,8 @@ def study_deployment(
     Returns
     -------
     dict
-        As written, in place of another study's table in the same folder: ``settings``, and ``rows``, one per rule, trained
+        As written, in place of another study's table in the same folder: ``settings`` (``changed``: settings of the network
+        that are not those of training, which nobody asked for, see `changed_settings`), and ``rows``, one per rule, trained
         substrate, data and level: ``errors`` per run and chip; their mean and the standard deviations ``runs_std`` and
         ``chips_std`` (see `spreads`) and ``error_std``, over runs and chips together; what the runs themselves ended with
         (``own_mean``, ``own_std``); and the mean difference, with the standard deviation over runs of the mean over chips
@@ -155,6 +157,7 @@ def study_deployment(
     kept = _kept(out)
     found: dict[tuple[str, str, str], dict[str, list[Any]]] = {}
     stream = TRAINING_CHIPS if own_chip else OTHER_CHIPS
+    changes: list[dict[str, Any]] = []
     done, total = 0, len(runs) * len(levels) * chips
     for run in runs:
         config, dataset = read_run(run)
@@ -164,6 +167,12 @@ def study_deployment(
         group["runs"].append(str(run))
         group["metric"].append(str(dataset.attrs["metric"]))
         trained = {str(one.attrs["parameter"]): one.values for name, one in dataset.items() if str(name).startswith("requested_")}
+        changed = changed_settings(
+            located(config, run).substrate, _on(config, substrate, options, 0).substrate, {*options, *vary[0]}
+        )
+        change = {"trained_on": place[1], "options": {name: list(values) for name, values in changed.items()}}
+        if changed and change not in changes:
+            changes.append(change)
         loaded: LoadedRun | None = None
         for level, errors in zip(levels, group["levels"], strict=True):
             numbers = [config.substrate.chip] if own_chip else range(chips)
@@ -189,6 +198,7 @@ def study_deployment(
         "values": [level.value if level.value is not None else level.label for level in levels],
         "chips": chips,
         "own_chip": own_chip,
+        "changed": changes,
         "command": command,
     }
     rows = [

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from inmaterio.experiments.deployment import FILE, Row
+from inmaterio.experiments.network_options import changed_note
 from inmaterio.experiments.plots import Curve, Look, curves_svg, swatch_svg
 from inmaterio.experiments.study_page import figure_text, scale_of, write_study_page
 
@@ -48,8 +49,14 @@ def deployment_table(document: Mapping[str, Any]) -> tuple[Table, list[str]]:
         f"{'Error' if percent else rows[0]['metric']} on test rows. ± of as trained and lost: standard deviation over runs. "
         "Over runs: of the mean over chips; over chips: within a run, pooled over runs; a dash where there is one alone.",
         f"The {own if settings['own_chip'] else other}. Nothing was trained there.",
+        *changed_notes(settings),
     ]
     return table, notes
+
+
+def changed_notes(settings: Mapping[str, Any]) -> list[str]:
+    """Settings of the network that differ from training without being asked for, a note per substrate trained on."""
+    return [changed_note(change, settings["substrate"]) for change in settings.get("changed", ())]
 
 
 def _figures(row: Row, percent: bool) -> dict[str, str]:
@@ -129,6 +136,7 @@ def _context(document: Mapping[str, Any]) -> dict[str, Any]:
         "unit": "%" if percent else rows[0]["metric"],
         "options": [(name.replace("_", " "), str(value)) for name, value in settings["options"].items()],
         "legend_items": [(swatch_svg(Look(i, i - 1, i - 1)), rule) for i, (rule, _) in enumerate(places, start=1)],
+        "changed": changed_notes(settings),
         "sections": sections,
         "command": str(settings["command"]),
     }

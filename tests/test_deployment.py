@@ -15,7 +15,8 @@ from inmaterio.experiments.command_line import main
 from inmaterio.experiments.configuration import DataConfig, RuleConfig, RunConfig, SubstrateConfig, TrainingConfig
 from inmaterio.experiments.deployment import FILE, find_runs, levels_of, spreads, study_deployment, within_range
 from inmaterio.experiments.deployment_report import deployment_table, write_deployment_report
-from inmaterio.experiments.registry import find_rule
+from inmaterio.experiments.network_options import OF_THE_NETWORK, changed_settings, effective_options
+from inmaterio.experiments.registry import find_rule, substrates
 from inmaterio.experiments.run import run
 from inmaterio.experiments.run_directory import read_scalars
 from inmaterio.simulators.capabilities import Parameter, Write
@@ -231,3 +232,41 @@ def test_a_damaged_file_says_so(trained: Path, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="damaged"):
         study_deployment([trained], "crossbars-ideal", out=tmp_path)
+
+
+def test_settings_of_the_network_that_change_are_told(tmp_path: Path) -> None:
+    """A chip that runs a network on for longer than it was trained with is another network: said with the flags that mend it."""
+    config = RunConfig(
+        data=DataConfig("digits", train_limit=60, test_limit=30),
+        substrate=SubstrateConfig("spiking-ideal", (4,), {"leak": 0.8}),
+        rule=RuleConfig("e-prop"),
+        training=TrainingConfig(epochs=1, probe_epochs=()),
+    )
+    folder = run(config, tmp_path)
+    document = study_deployment([folder], "spiking-loihi", out=tmp_path / "out", clip=True)
+    options = {"tail_steps": [24, 62], "max_delay": [24, 62]}
+    assert document["settings"]["changed"] == [{"trained_on": "spiking-ideal", "options": options}]
+    assert json.loads((tmp_path / "out" / FILE).read_text(encoding="utf-8"))["settings"] == document["settings"]
+    note = (
+        "! Settings of the network on spiking-loihi are not those of training on spiking-ideal: tail_steps 24 there, 62 here; "
+        "max_delay 24 there, 62 here. As in training: --option tail_steps=24 --option max_delay=24"
+    )
+    assert deployment_table(document)[1][-1] == note
+    assert note in write_deployment_report(tmp_path / "out").read_text(encoding="utf-8")
+    given = study_deployment(
+        [folder], "spiking-loihi", out=tmp_path / "out", clip=True, options={"tail_steps": 24}, vary=(["max_delay"], [24, 62])
+    )
+    assert given["settings"]["changed"] == []
+    assert not any("Settings of the network" in note for note in deployment_table(given)[1])
+
+
+def test_limits_and_errors_of_a_chip_are_no_settings_of_the_network() -> None:
+    assert changed_settings(SubstrateConfig("crossbars-ideal"), SubstrateConfig("crossbars-imperfect")) == {}
+    assert changed_settings(SubstrateConfig("hopfield-ideal"), SubstrateConfig("hopfield-imperfect")) == {}
+    ideal, imperfect = SubstrateConfig("spiking-ideal"), SubstrateConfig("spiking-imperfect")
+    assert effective_options(ideal)["weight_bits"] != effective_options(imperfect)["weight_bits"]
+    assert changed_settings(ideal, imperfect) == {}
+    other = SubstrateConfig("hopfield-ideal", options={"activation": "tanh"})
+    assert changed_settings(other, SubstrateConfig("hopfield-ideal")).keys() == {"activation"}
+    had = {option for name in substrates() for option in effective_options(SubstrateConfig(name))}
+    assert set(OF_THE_NETWORK) <= had, "each is an option of some substrate"
