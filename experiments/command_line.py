@@ -174,8 +174,9 @@ def run_command(
     with stoppable(kept):
         from inmaterio.experiments.configuration import load_config
         from inmaterio.experiments.run import run
-        from inmaterio.experiments.run_directory import partial_folder, read_scalars
+        from inmaterio.experiments.run_directory import partial_folder, read_run, read_scalars
         from inmaterio.experiments.run_hash import config_hash
+        from inmaterio.experiments.silence import run_silence
 
         wanted = load_config(config, locate=True)
         name = config_hash(wanted)
@@ -184,12 +185,16 @@ def run_command(
             move("epochs", 0, wanted.training.epochs)  # the first one may take long
             folder = run(wanted, out, progress=lambda done, total: move("epochs", done, total))
     scalars = {"run": str(folder), **read_scalars(folder)[1]}
+    notes = run_silence(*read_run(folder))
     if as_json:
         print_json(scalars)
+        print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
         return
     for label, value in _plain(scalars).items():
         if not label.endswith("_sha256"):
             print(f"{label}: {value}")
+    for note in notes:
+        print(note)
 
 
 @app.command("energy")

@@ -14,6 +14,7 @@ from inmaterio.experiments.report_physics import trained
 from inmaterio.experiments.report_tables import difference_cell
 from inmaterio.experiments.report_text import NO_FIGURE, error_text, joules, joules_range
 from inmaterio.experiments.run_record import RunRecord
+from inmaterio.experiments.silence import named_for_runs
 from inmaterio.experiments.spiking_tables import delay_sentences, silence_sentences
 
 
@@ -63,6 +64,7 @@ def spiking_context(entries: Sequence[Entry], profiles: Sequence[ChipProfile], s
     for entry in entries:
         groups.setdefault((entry.row.data, entry.row.split, entry.row.substrate), []).append(entry)
     plain = [_plain(entry, counts.get(entry)) for entry in entries]
+    silence = silence_sentences(plain)
     chips = [_chips(entry, profiles) for entry in counts if single or not entry.row.control]
     return {
         "several": any(_first(entry, group) is not None for group in groups.values() for entry in group),
@@ -77,7 +79,7 @@ def spiking_context(entries: Sequence[Entry], profiles: Sequence[ChipProfile], s
             }
             for place, group in groups.items()
         ],
-        "sentences": [*silence_sentences(plain), *delay_sentences(plain)],
+        "sentences": [*(named_for_runs(silence) if single else silence), *delay_sentences(plain)],
         "chips": chips,
         "terms": [heading for heading, _ in TERM_COLUMNS],
         "notes": table_notes(any(one["recalled"] for found in chips for one in found["lines"])),

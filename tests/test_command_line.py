@@ -126,6 +126,25 @@ def test_run_energy_and_report_of_one_run(call: Call, tmp_path: Path) -> None:
     assert "Not modelled:" in out
 
 
+def test_a_run_of_silent_neurons_says_so(call: Call, tmp_path: Path) -> None:
+    """As a comparison does, with the key of a configuration; on its page too, and on standard error beside JSON."""
+    spiking = CONFIG.replace("digital-feedforward", "spiking-ideal").replace("backpropagation", "e-prop")
+    loud, silent = (spiking + f"gain = {gain}\nprobe_epochs = []\n" for gain in (8.0, 0.01))
+    (tmp_path / "loud.toml").write_text(loud)
+    (tmp_path / "silent.toml").write_text(silent)
+    code, out, _ = call("run", "loud.toml")
+    assert (code, "silent" in out) == (0, False)
+    code, out, _ = call("run", "silent.toml")
+    assert code == 0
+    said = out.splitlines()[-1]
+    assert said.startswith("! Hidden neurons are silent (fewer than 0.5 spikes per sample): e-prop on spiking-ideal.")
+    assert said.endswith("try a larger training.gain.")
+    code, out, err = call("run", "silent.toml", "--json")
+    assert (code, err) == (0, said + "\n")
+    page = Path(machine(call, "report", json.loads(out)["run"])["report"])
+    assert said in page.read_text(encoding="utf-8")
+
+
 def test_compare_prints_rows_and_where_the_report_is(call: Call, tmp_path: Path) -> None:
     options = [
         "--out",
