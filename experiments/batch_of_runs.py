@@ -111,7 +111,8 @@ def run_all(
                 if progress is not None:
                     progress(len(outcomes), len(unique))
         if held and not told:
-            print(f"waiting for another process, which does {_these(list(held), out_root)}", file=sys.stderr, flush=True)
+            held_runs = _these(list(held), out_root)
+            print(f"waiting for another process, which is doing the run {held_runs}", file=sys.stderr, flush=True)
             told = True
         left = held
         while left and all(is_held(partial_folder(Path(out_root), name)) for name in left):

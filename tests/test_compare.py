@@ -197,7 +197,7 @@ def test_a_run_that_another_process_holds_is_waited_for(
     assert [outcome.folder for outcome in outcomes] == [tmp_path / name for name in names]
     assert [one[:2] for one in seen] == [(1, 2), (2, 2)]
     assert seen[0][2] < ended[0] < seen[1][2]
-    assert capfd.readouterr().err.count("waiting for another process, which does") == 1
+    assert capfd.readouterr().err.count("waiting for another process, which is doing the run") == 1
     assert not list(tmp_path.glob("*/.*")), "no lock is left"
 
 
