@@ -106,7 +106,7 @@ DELAYS := compare --substrate spiking-ideal --hidden 64 --optimiser adam --sched
 SPOKEN := --data spoken-digits --epochs 40 --batch-size 40 --gain 1
 CROSSINGS := --data mnist1d-crossings --epochs 30 --batch-size 50 --gain 2
 # The steps after an input's end belong to the trained network: its biases act in each of them.
-ON_LOIHI := --option weight_max=4.0 --option tail_steps=24
+ON_LOIHI := --option weight_max=5.0 --option tail_steps=24
 MISMATCH := --vary tau_mismatch,threshold_mismatch,gain_mismatch=0,0.05,0.1,0.2,0.3 --chips 10
 
 delays: setup
