@@ -37,12 +37,13 @@ def count_events(spikes: Array) -> int:
 
 
 @kernel
-def count_graded(spikes: Array) -> int:
-    """How many elements of a flat array are neither 0 nor 1."""
-    found = 0
+def count_kinds(spikes: Array) -> tuple[int, int]:
+    """How many elements of a flat array are 1, and how many neither that nor 0."""
+    single, other = 0, 0
     for place in range(spikes.size):
-        found += (spikes[place] != 0) & (spikes[place] != 1)
-    return found
+        single += spikes[place] == 1
+        other += spikes[place] != 0
+    return single, other - single
 
 
 @kernel(parallel=True)

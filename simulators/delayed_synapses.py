@@ -149,9 +149,8 @@ def _collect(spikes: "torch.Tensor", gradient: "torch.Tensor", taps: int) -> "to
 
 def _count_events(work: Work, spikes: "torch.Tensor", additions: int) -> None:
     """So many additions for each event among spikes."""
-    flat = as_array(spikes).reshape(-1)
-    graded = delay_kernels.count_graded(flat)
-    work.add(macs=graded * additions, operations=(delay_kernels.count_events(flat) - graded) * additions)
+    single, graded = delay_kernels.count_kinds(as_array(spikes).reshape(-1))
+    work.add(macs=graded * additions, operations=single * additions)
 
 
 def _count_transform(work: Work, plan: delay_spectra.Plan, signal: "torch.Tensor", *, reach: bool) -> None:
