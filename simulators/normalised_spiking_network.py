@@ -13,7 +13,7 @@ not normalised: their weights go to the chip as they are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -23,10 +23,9 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import check_array, check_name
 from inmaterio.simulators.capabilities import Add, Array, Outer, Parameter, Port, Request, Samples, Spikes, Write
 from inmaterio.simulators.digital_twin import WORD_BYTES, DigitalOracle, twin_gradient
-from inmaterio.simulators.perceptron import check_widths
 from inmaterio.simulators.spiking_accounts import Activity
 from inmaterio.simulators.spiking_description import SpikingDescription
-from inmaterio.simulators.spiking_network import SpikingNetwork
+from inmaterio.simulators.spiking_network import SpikingNetwork, describe
 from inmaterio.simulators.spiking_normalisation import Float, RunningStatistics, fold, make_normalisation
 from inmaterio.simulators.substrate import AbstractSubstrate, check_request
 
@@ -331,7 +330,4 @@ def build(widths: Sequence[int], *, chip: Key, **options: Any) -> NormalisedSpik
     >>> network.parameters["normalisation/gain_1"].shape
     (256,)
     """
-    known = [field.name for field in fields(SpikingDescription) if field.name != "widths"]
-    for name in options:
-        check_name("option of a spiking network", name, known)
-    return NormalisedSpikingNetwork(SpikingDescription(check_widths(widths), **options), chip)
+    return NormalisedSpikingNetwork(describe(widths, options), chip)

@@ -354,7 +354,18 @@ def build(widths: Sequence[int], *, chip: Key, **options: Any) -> SpikingNetwork
     >>> network.parameters["delay_1"].shape
     (256, 140)
     """
+    return SpikingNetwork(describe(widths, options), chip)
+
+
+def describe(widths: Sequence[int], options: Mapping[str, Any]) -> SpikingDescription:
+    """The description that `build` has from widths and options.
+
+    Raises
+    ------
+    InputError
+        As `build`.
+    """
     known = [field.name for field in fields(SpikingDescription) if field.name != "widths"]
     for name in options:
         check_name("option of a spiking network", name, known)
-    return SpikingNetwork(SpikingDescription(check_widths(widths), **options), chip)
+    return SpikingDescription(check_widths(widths), **options)

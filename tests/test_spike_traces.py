@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from naive_eligibility import online_sum
 from small_spiking_network import check_alike, make, spikes_of, update
 
 from inmaterio.devices.randomness import Key
@@ -11,6 +12,7 @@ from inmaterio.devices.spike_trace import SpikeTrace
 from inmaterio.devices.validation import InputError
 from inmaterio.learning_rules import e_prop, three_factor_delay_learning
 from inmaterio.learning_rules.contract import Batch
+from inmaterio.learning_rules.eligibility import pseudo_derivative
 from inmaterio.learning_rules.learning_engine import find_traced
 from inmaterio.learning_rules.spiking_measurement import find_sent, measure, membrane_factors
 
@@ -177,15 +179,27 @@ def test_traces_are_of_what_each_projection_hears_with_the_leak_that_registers_h
         sender = np.repeat(np.arange(wanted.shape[2]), np.diff(events.starts))
         dense[name][events.rows, events.times, sender] = events.amplitudes
         np.testing.assert_allclose(dense[name], wanted, atol=4 / 4096)
-    coarse = SpikeTrace(7, 4)
-    draws = [
-        coarse.traces(np.ones((1, 40, 6)), 0.6, samples=np.zeros(1, np.int64), key=Key(3).at("trace", name))
-        for name in ("weight_2", "recurrent_weight_2")
-    ]
-    assert not np.array_equal(*draws)
     alike, _, batch = make((6, 6), leak=0.7, trace_bits=7, trace_impulse=4, recurrent=True, delays="none")
     with alike.ledger.phase("train"):
         twice = measure(alike, batch, Key(0))
     same = find_traced(twice, Key(3), reach=0)
     # the second layer's own spikes, and the same spikes on their way to the outputs, at the same leak
     assert not np.array_equal(same["recurrent_weight_2"].amplitudes, same["weight_3"].amplitudes)
+
+
+def test_one_trace_per_synapse_carries_symmetric_feedback_through_axonal_delays() -> None:
+    """Traces that run forwards in time, each neuron's eligibility met by the errors of all outputs after its own delay."""
+    network, values, batch = make((6,), readout="mean-membrane", delays="axonal", reset="soft")
+    found = update(network, e_prop, batch, engine="chip", errors="steps", loss="mse", trace="presynaptic").estimates
+    run = spikes_of(network, batch)
+    hidden, outputs = run.membranes
+    steps, about = hidden.shape[1], network.description
+    errors = (outputs - batch.targets[:, None]) / steps
+    signal = np.zeros(hidden.shape)
+    for j, delay in enumerate(values["delay_2"].astype(int)):
+        signal[:, : steps - delay, j] = errors[:, delay:] @ values["weight_2"][:, j]
+    slope = pseudo_derivative("triangle", hidden, about.threshold, 0.3)
+    shown = batch.inputs.reshape(len(batch), about.steps, -1)
+    delays = np.tile(values["delay_1"].astype(int), (6, 1))
+    wanted = online_sum(shown, delays, np.full(hidden.shape, about.leak), slope, about.output_leak, signal) / len(batch)
+    check_alike({"weight_1": found["weight_1"]}, {"weight_1": wanted}, 1e-12)

@@ -87,14 +87,14 @@ def test_learning_of_delays_on_the_host_comes_on_top_of_e_prop() -> None:
 
 def test_an_input_that_is_no_single_spike_multiplies() -> None:
     network, _, batch = make((FIRST,), readout="mean-membrane")
-    graded = int(np.count_nonzero(batch.inputs > 1))
-    plain, other = work_of(network, e_prop, batch), None
+    graded, given = int(np.count_nonzero(batch.inputs > 1)), int(np.count_nonzero(batch.inputs))
+    found = work_of(network, e_prop, batch)
+    hidden = int(spikes_of(network, batch).spikes[0].sum())
     assert graded == 1
-    network, _, batch = make((FIRST,), readout="mean-membrane")
-    hidden, given = int(spikes_of(network, batch).spikes[0].sum()), int(np.count_nonzero(batch.inputs))
     additions = (given - graded) * FIRST + hidden * OUTPUTS
-    other = STEPS * (OUTPUTS + 4 * FIRST + FIRST + OUTPUTS) + additions
-    assert plain.operations == other
+    assert found.operations == STEPS * (OUTPUTS + 4 * FIRST + FIRST + OUTPUTS) + additions
+    products = STEPS * (OUTPUTS * FIRST + 2 * FIRST + OUTPUTS)
+    assert found.macs == products + graded * FIRST
 
 
 def test_spatial_learning_through_time_on_the_host() -> None:
@@ -136,15 +136,12 @@ def test_errors_that_are_zero_are_multiplied_where_there_are_no_delays(steps: in
     ],
 )
 def test_errors_take_what_their_loss_does(readout: str, errors: str, loss: str, each: int) -> None:
-    found = []
-    for hyper in ({"errors": errors, "loss": loss}, {"errors": "scores", "loss": "mse"}):
-        network, _, batch = make((FIRST,), readout=readout if hyper["errors"] == errors else "mean-membrane")
-        found.append(work_of(network, e_prop, binary(batch), **hyper).operations)
-        if len(found) == 1:
-            wanted = found[0] - each * STEPS * OUTPUTS
-    network, _, batch = make((FIRST,), readout="mean-membrane")
-    base = work_of(network, e_prop, binary(batch)).operations - STEPS * OUTPUTS
-    assert wanted == base  # the same spikes, whatever is read out
+    """Beside errors that are equal in every step, one operation each; whatever is read out, the spikes are the same."""
+    network, _, batch = make((FIRST,), readout=readout)
+    found = work_of(network, e_prop, binary(batch), errors=errors, loss=loss)
+    plain, _, _ = make((FIRST,), readout="mean-membrane")
+    base = work_of(plain, e_prop, binary(batch), errors="scores", loss="mse")
+    assert found.operations - base.operations == (each - 1) * STEPS * OUTPUTS
 
 
 def test_adaptive_couplings_are_moved() -> None:
