@@ -49,3 +49,10 @@ def ngspice() -> Path:
     if os.environ.get("INMATERIO_REQUIRE_ENGINES") == "1":
         pytest.fail("ngspice is not on PATH and INMATERIO_REQUIRE_ENGINES is 1: install the system package ngspice")
     pytest.skip("ngspice is not on PATH; the system package ngspice has it")
+
+
+@pytest.fixture(params=["events", "spectra"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Delayed synapses computed in one of the two ways, whatever the count of work says."""
+    monkeypatch.setattr("inmaterio.simulators.delayed_synapses.by_events", lambda *_: request.param == "events")
+    return str(request.param)

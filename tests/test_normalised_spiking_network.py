@@ -20,7 +20,7 @@ from inmaterio.experiments.run_directory import read_run
 from inmaterio.learning_rules import backpropagation
 from inmaterio.learning_rules import dcls_delay_learning as dcls
 from inmaterio.learning_rules.contract import Batch
-from inmaterio.simulators import delayed_synapses, normalised_spiking_network
+from inmaterio.simulators import normalised_spiking_network
 from inmaterio.simulators.capabilities import Add, Write
 from inmaterio.simulators.digital import TwinSubstrate
 from inmaterio.simulators.digital_twin import twin_gradient
@@ -75,13 +75,6 @@ def train(network: Any, passes: int, rule: Any = None) -> None:
     with network.ledger.phase("train"):
         for number in range(passes):
             rule.update(rule.init(Key(0)), batch_of(number), Key(number))
-
-
-@pytest.fixture(params=["events", "spectra"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Compute in one of the two ways, whatever the count of work says."""
-    monkeypatch.setattr(delayed_synapses, "by_events", lambda *_: request.param == "events")
-    return str(request.param)
 
 
 @pytest.mark.parametrize("form", FORMS)

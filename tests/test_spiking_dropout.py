@@ -13,7 +13,7 @@ from inmaterio.devices.randomness import Key
 from inmaterio.devices.validation import InputError
 from inmaterio.learning_rules import dcls_delay_learning as dcls
 from inmaterio.learning_rules.contract import Batch
-from inmaterio.simulators import delayed_synapses, normalised_spiking_network, spiking_network
+from inmaterio.simulators import normalised_spiking_network, spiking_network
 from inmaterio.simulators.capabilities import Write
 from inmaterio.simulators.spiking_description import SpikingDescription
 
@@ -66,13 +66,6 @@ def masks_of(chip: Any, batch: Batch, key: Key, monkeypatch: pytest.MonkeyPatch,
         patched.setattr(type(chip), "twin", lambda _: twin)
         rule = dcls.build(substrate=chip, **{"total_updates": 100, "dropout": 0.4, **hyper})
         return rule.update(rule.init(Key(0)), batch, key), given
-
-
-@pytest.fixture(params=["events", "spectra"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Compute in one of the two ways, whatever the count of work says."""
-    monkeypatch.setattr(delayed_synapses, "by_events", lambda *_: request.param == "events")
-    return str(request.param)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -72,13 +72,6 @@ def both(about: SpikingDescription, sigma: float | None, inputs: torch.Tensor) -
     return found
 
 
-@pytest.fixture(params=["events", "spectra"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Compute in one of the two ways, whatever the count of work says."""
-    monkeypatch.setattr(delayed_synapses, "by_events", lambda *_: request.param == "events")
-    return str(request.param)
-
-
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sigma", [None, 2.0])
 def test_it_is_the_plain_network_with_all_gradients(form: str, sigma: float | None, way: str) -> None:

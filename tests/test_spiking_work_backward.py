@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_spiking_work import counter_of_products
 
-from inmaterio.simulators import delay_spectra, delayed_synapses
+from inmaterio.simulators import delay_spectra
 from inmaterio.simulators.delayed_synapses import sharp_kernels, sharp_synapses, spread_synapses
 from inmaterio.simulators.host_work import PassWork, Work
 from inmaterio.simulators.spiking_surrogate import Neuron, fire_recurrent
@@ -21,13 +21,6 @@ STEPS = [7, 40]
 
 SENT, GRADED = 9, 2
 """Spikes that are sent, and how many of them are not of amplitude 1."""
-
-
-@pytest.fixture(params=["events", "spectra"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Compute in one of the two ways, whatever the count of work says."""
-    monkeypatch.setattr(delayed_synapses, "by_events", lambda *_: request.param == "events")
-    return str(request.param)
 
 
 def spikes_of(steps: int) -> torch.Tensor:
